@@ -1,0 +1,1 @@
+//! The operator's plane: command line, configuration, logging, shutdown.

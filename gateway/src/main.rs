@@ -1,0 +1,3 @@
+//! The `tidegate` binary: see the crate's map.
+
+fn main() {}

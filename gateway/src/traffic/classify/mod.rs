@@ -1,0 +1,41 @@
+//! Which class a message belongs to. The operator's rules are ordered and the first that matches
+//! decides. In comes a topic and a payload; out goes a [`Verdict`]. It runs in the door's own task
+//! with rules shared by all, holds no message, and never fails: a payload that a condition cannot
+//! read does not match, and is counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::message::ClassId;
+
+/// One rule as the operator configured it; valid by construction (see the configuration's checks).
+#[derive(Clone, Debug)]
+pub struct RuleSettings {
+    /// Its name in logs and in `explain`; by default `rule N`, counted from 1.
+    pub name: Arc<str>,
+    /// Topic filters (MQTT 5, 4.7); one that matches is enough.
+    pub filters: Vec<String>,
+    /// A CEL condition over `payload` (parsed JSON) and `topic`, if any.
+    pub when: Option<String>,
+    /// The class it gives.
+    pub class: ClassId,
+    /// Where in the payload the key stands (RFC 6901 JSON pointer); `None`: the topic is the key.
+    pub key: Option<String>,
+    /// Time to live that this rule gives, before the class's.
+    pub ttl: Option<Duration>,
+}
+
+/// What the rules say of one message.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The topic, shared between the messages that carry it.
+    pub topic: Arc<str>,
+    /// The class.
+    pub class: ClassId,
+    /// The key, where it is not the topic.
+    pub key: Option<Arc<str>>,
+    /// Time to live: the rule's, else the class's, if either has one.
+    pub ttl: Option<Duration>,
+    /// The rule that decided, by its place; `None`: the default class.
+    pub rule: Option<u16>,
+}

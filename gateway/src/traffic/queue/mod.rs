@@ -1,0 +1,36 @@
+//! The bounded queues, one for each class, inside one memory budget. In comes a classified
+//! message; out goes an `Admission`, and later the message itself when the
+//! scheduler picks its class. What a class may lose is its [`Delivery`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a class promises its senders, and so what it may lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Acknowledged when safe; when there is no room it is held and its sender paused.
+    Guaranteed,
+    /// Acknowledged when admitted; when there is no room the oldest gives way.
+    Buffered,
+    /// Acknowledged when admitted; under pressure only the newest value of each key stays.
+    Latest,
+}
+
+/// A class as the operator configured it.
+#[derive(Clone, Debug)]
+pub struct ClassSettings {
+    /// Its name, unique, as in rules and logs.
+    pub name: Arc<str>,
+    /// What it promises.
+    pub delivery: Delivery,
+    /// Its share of the link against the other classes below the first; at least 1.
+    pub weight: u32,
+    /// How long a message of it is worth sending; `None`: for ever.
+    pub ttl: Option<Duration>,
+    /// The most memory that its queue takes, in bytes.
+    pub queue_bytes_max: u64,
+    /// The most of that which one client may hold, in bytes.
+    pub client_bytes_max: u64,
+    /// Send as QoS 0 what arrived as QoS 0.
+    pub keep_qos0: bool,
+}
