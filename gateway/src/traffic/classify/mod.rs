@@ -3,6 +3,10 @@
 //! with rules shared by all, holds no message, and never fails: a payload that a condition cannot
 //! read does not match, and is counted.
 
+mod verdict;
+
+pub use verdict::{Classifier, RuleFault, Rules};
+
 use std::sync::Arc;
 use std::time::Duration;
 
