@@ -46,6 +46,8 @@ pub enum Refusal {
     TooLarge,
     /// Its class is full (MQTT 5: 0x97). Never said of a guaranteed class.
     Full,
+    /// The upstream refuses it for good (MQTT 5: 0x83 with a reason string).
+    Upstream,
 }
 
 /// What the relay tells a door.

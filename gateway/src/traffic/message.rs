@@ -139,6 +139,11 @@ pub struct Message {
     pub received: Tick,
     /// When it stops being worth sending: the earliest of rule, class and publisher's expiry.
     pub expires: Tick,
+    /// When the publisher's own Message Expiry Interval ends; what is left of it goes on to the
+    /// upstream. [`Tick::NEVER`] without one.
+    pub publisher_expires: Tick,
+    /// How many values it stands for: 1, and one more for each that it superseded.
+    pub stands_for: u32,
     /// Place in the order of receipt, given by the relay; with the gateway's id and epoch it is the
     /// message id. 0 until then.
     pub sequence: u64,

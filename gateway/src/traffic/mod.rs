@@ -7,8 +7,13 @@
 
 pub mod accept;
 pub mod classify;
+pub mod drive;
 pub mod lanes;
 pub mod message;
 pub mod queue;
+pub mod relay;
+pub mod schedule;
 pub mod send;
+pub mod senders;
 pub mod settle;
+pub mod snapshot;

@@ -2,6 +2,11 @@
 //! message; out goes an `Admission`, and later the message itself when the
 //! scheduler picks its class. What a class may lose is its [`Delivery`].
 
+pub mod bounded;
+pub mod budget;
+pub mod coalesce;
+pub mod pressure;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,6 +3,10 @@
 //! `upstream`, which connects, writes, and reports acknowledgements. A PUBACK is tied to its message
 //! by the window, never by the door.
 
+pub mod encode;
+pub mod rtt;
+pub mod window;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,6 +134,16 @@ pub struct LinkLimits {
     pub qos_max: u8,
     /// Whether RETAIN is allowed (3.2.2.3.5).
     pub retain: bool,
+}
+
+impl LinkLimits {
+    /// What holds when CONNACK announces nothing.
+    pub const DEFAULT: Self = Self {
+        receive_max: u16::MAX,
+        packet_bytes_max: u32::MAX,
+        qos_max: 2,
+        retain: true,
+    };
 }
 
 /// One PUBACK.

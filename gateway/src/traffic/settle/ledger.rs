@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::super::message::ClassId;
 use super::Outcome;
 
 /// One class's account.
@@ -17,6 +18,15 @@ pub struct Account {
     pub made_here: u64,
     /// Messages that ended, by outcome, in the order of [`Outcome::ALL`].
     pub ended: [u64; Outcome::COUNT],
+}
+
+/// What of a class is in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InMemory {
+    /// Messages, counted where they are.
+    pub messages: u64,
+    /// What they take.
+    pub bytes: u64,
 }
 
 /// All accounts: one for each class, and the built-in class `discard` last.
@@ -42,19 +52,31 @@ impl Ledger {
         Self { accounts }
     }
 
-    fn account(&mut self, class: super::super::message::ClassId) -> &mut Account {
+    fn account(&mut self, class: ClassId) -> &mut Account {
         let last = self.accounts.len() - 1;
         &mut self.accounts[class.index().min(last)]
     }
 
     /// Counts a message in.
-    pub fn receive(&mut self, class: super::super::message::ClassId) {
+    pub fn receive(&mut self, class: ClassId) {
         self.account(class).received += 1;
     }
 
     /// Counts a message's end.
-    pub fn end(&mut self, class: super::super::message::ClassId, outcome: Outcome) {
+    pub fn end(&mut self, class: ClassId, outcome: Outcome) {
         self.account(class).ended[outcome as usize] += 1;
+    }
+
+    /// Whether every account balances: what came in either ended or is where `in_memory` counted it,
+    /// class by class.
+    #[must_use]
+    pub fn balances(&self, in_memory: &[InMemory]) -> bool {
+        self.accounts.len() == in_memory.len()
+            && self
+                .accounts
+                .iter()
+                .zip(in_memory)
+                .all(|(account, memory)| account.waiting() == Some(memory.messages))
     }
 
     /// The accounts: classes in their order, then `discard`.
@@ -69,6 +91,21 @@ impl Account {
     #[must_use]
     pub const fn ended(&self, outcome: Outcome) -> u64 {
         self.ended[outcome as usize]
+    }
+
+    /// The account as one line of `name=value` pairs, for the log.
+    #[must_use]
+    pub fn line(&self, memory: InMemory) -> String {
+        let mut line = format!(
+            "ledger class={} received={} made_here={}",
+            self.class, self.received, self.made_here
+        );
+        for outcome in Outcome::ALL {
+            let word = outcome.word().replace(' ', "_");
+            line.push_str(&format!(" {word}={}", self.ended(outcome)));
+        }
+        line.push_str(&format!(" in_memory={} on_disk=0", memory.messages));
+        line
     }
 
     /// What `in_memory + on_disk` must be for the account to balance; `None` when more ended than

@@ -1,0 +1,268 @@
+//! The door that owns the relay: takes batches, events and timers from channels, calls the relay, and
+//! passes on what it says. It never waits for another door: a sender whose channel is full is closed,
+//! and what an upstream door cannot take yet stays in the relay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+
+use super::lanes::{
+    Batch, DoorEvent, Lanes, Notice, Phase, REST_LANE_BATCHES, URGENT_LANE_BATCHES,
+};
+use super::message::{DoorId, Tick};
+use super::relay::{BRAKE_MAX, Relay};
+use super::send::{Link, LinkCommand, LinkEvent};
+use crate::clock::Clock;
+
+/// Events of one kind that are taken between two turns: large enough that a turn's work is shared by
+/// many messages, small enough that the other kinds are soon looked at again.
+const EVENTS_PER_TURN: usize = 64;
+/// Batches of the rest between two turns: 1 MiB at most, so that an alarm waits a few milliseconds.
+const REST_PER_TURN: usize = 16;
+/// Connections that may come and go unseen.
+const DOOR_EVENTS: usize = 256;
+/// Events of both upstream connections that may wait.
+const LINK_EVENTS: usize = 256;
+/// Commands that an upstream door may have waiting.
+const LINK_COMMANDS: usize = 16;
+/// How often the ledger goes to the log.
+const LEDGER_EVERY: Duration = Duration::from_secs(3600);
+/// How often the upstream doors are told to hurry, while an alarm waits.
+const HURRY_EVERY: Duration = Duration::from_secs(1);
+
+/// The ends of the channels that the doors hold.
+#[derive(Debug)]
+pub struct Ends {
+    /// For the doors in.
+    pub lanes: Lanes,
+    /// For the upstream doors.
+    pub events: mpsc::Sender<LinkEvent>,
+    /// Commands for the urgent and the bulk connection.
+    pub commands: [mpsc::Receiver<LinkCommand>; 2],
+}
+
+/// The relay's task, before it runs.
+#[derive(Debug)]
+pub struct Drive {
+    relay: Relay,
+    clock: Clock,
+    urgent: mpsc::Receiver<Batch>,
+    rest: mpsc::Receiver<Batch>,
+    /// The lane's first batch, while the brake keeps it.
+    next_rest: Option<Batch>,
+    doors: mpsc::Receiver<DoorEvent>,
+    events: mpsc::Receiver<LinkEvent>,
+    commands: [mpsc::Sender<LinkCommand>; 2],
+    notices: Vec<Option<(DoorId, mpsc::Sender<Vec<Notice>>)>>,
+    hurried: Tick,
+    ledger_told: Tick,
+}
+
+impl Drive {
+    /// The task and the ends of its channels.
+    #[must_use]
+    pub fn new(relay: Relay, clock: Clock) -> (Self, Ends) {
+        let (urgent_in, urgent) = mpsc::channel(URGENT_LANE_BATCHES);
+        let (rest_in, rest) = mpsc::channel(REST_LANE_BATCHES);
+        let (doors_in, doors) = mpsc::channel(DOOR_EVENTS);
+        let (events_in, events) = mpsc::channel(LINK_EVENTS);
+        let (urgent_link, urgent_commands) = mpsc::channel(LINK_COMMANDS);
+        let (bulk_link, bulk_commands) = mpsc::channel(LINK_COMMANDS);
+        let drive = Self {
+            relay,
+            clock,
+            urgent,
+            rest,
+            next_rest: None,
+            doors,
+            events,
+            commands: [urgent_link, bulk_link],
+            notices: Vec::new(),
+            hurried: Tick::ZERO,
+            ledger_told: clock.now(),
+        };
+        let lanes = Lanes {
+            urgent: urgent_in,
+            rest: rest_in,
+            doors: doors_in,
+        };
+        let ends = Ends {
+            lanes,
+            events: events_in,
+            commands: [urgent_commands, bulk_commands],
+        };
+        (drive, ends)
+    }
+
+    /// Runs until the phase is [`Phase::Drain`] and everything is sent or `drain_max` is over. Gives
+    /// the number of acknowledged messages that could not be sent.
+    pub async fn run(mut self, mut phase: watch::Receiver<Phase>, drain_max: Duration) -> u64 {
+        let timer = sleep_until(self.clock.instant(Tick::ZERO).into());
+        tokio::pin!(timer);
+        let (mut events, mut urgent) = (Vec::new(), Vec::new());
+        let mut stop_at = Tick::NEVER;
+        loop {
+            let now = self.clock.now();
+            for event in events.drain(..) {
+                self.relay.link_event(event, now);
+            }
+            for batch in urgent.drain(..) {
+                self.arrive(batch, now);
+            }
+            let more = self.take_rest(now);
+            self.relay.turn(now, self.clock.wall());
+            self.flush(now);
+            if stop_at == Tick::NEVER && *phase.borrow_and_update() >= Phase::Drain {
+                stop_at = now.after(drain_max);
+            }
+            if now >= stop_at || (stop_at != Tick::NEVER && self.is_done()) {
+                break;
+            }
+            if more {
+                tokio::task::yield_now().await;
+            }
+            let deadline = self.deadline(now, more).min(stop_at);
+            let at = self
+                .clock
+                .instant(deadline.min(now.after(LEDGER_EVERY)))
+                .into();
+            if timer.deadline() != at {
+                timer.as_mut().reset(at);
+            }
+            tokio::select! {
+                biased;
+                _ = self.events.recv_many(&mut events, EVENTS_PER_TURN) => {}
+                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN) => {}
+                Some(event) = self.doors.recv() => self.door_event(event),
+                Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
+                    self.next_rest = Some(batch);
+                }
+                Ok(()) = phase.changed() => {}
+                () = &mut timer => {}
+            }
+        }
+        let lost = self.relay.finish();
+        self.flush(self.clock.now());
+        self.tell_ledger();
+        lost
+    }
+
+    /// Takes batches of the rest as far as the brake allows; says whether more could be taken now.
+    fn take_rest(&mut self, now: Tick) -> bool {
+        for _ in 0..REST_PER_TURN {
+            let Some(batch) = self.next_rest.take().or_else(|| self.rest.try_recv().ok()) else {
+                return false;
+            };
+            if !self.relay.takes_rest(batch.at, now) {
+                self.next_rest = Some(batch);
+                return false;
+            }
+            self.arrive(batch, now);
+        }
+        true
+    }
+
+    fn arrive(&mut self, batch: Batch, now: Tick) {
+        if let Some(door) = self.relay.arrive(batch, now) {
+            self.close(door, "more of it is held than memory allows");
+        }
+    }
+
+    fn door_event(&mut self, event: DoorEvent) {
+        match event {
+            DoorEvent::Open {
+                notices,
+                client,
+                site,
+                id,
+            } => {
+                let door = self.relay.open(client, site);
+                let index = door.index as usize;
+                if self.notices.len() <= index {
+                    self.notices.resize_with(index + 1, || None);
+                }
+                self.notices[index] = Some((door, notices));
+                if id.send(door).is_err() {
+                    self.relay.close(door);
+                }
+            }
+            DoorEvent::Withdraw(door) => self.relay.withdraw(door),
+            DoorEvent::Close(door) => self.forget(door),
+        }
+    }
+
+    /// Hands over what the relay has for others, as far as they take it without waiting.
+    fn flush(&mut self, now: Tick) {
+        for (door, notices) in self.relay.take_notices() {
+            let sender = self
+                .notices
+                .get(door.index as usize)
+                .and_then(Option::as_ref);
+            let Some((id, sender)) = sender else { continue };
+            if *id == door && sender.try_send(notices).is_err() {
+                self.close(door, "it does not take its answers");
+            }
+        }
+        for link in Link::BOTH {
+            let commands = &self.commands[link as usize];
+            if commands.capacity() == 0 {
+                continue;
+            }
+            if let Some(command) = self.relay.take_command(link) {
+                // Only the relay sends here, so that the room is still there; a door that ended
+                // needs no command.
+                let _ = commands.try_send(command);
+            }
+        }
+        if self.relay.hurries() && now.since(self.hurried) >= HURRY_EVERY {
+            self.hurried = now;
+            for commands in &self.commands {
+                let _ = commands.try_send(LinkCommand::Hurry);
+            }
+        }
+        if now.since(self.ledger_told) >= LEDGER_EVERY {
+            self.ledger_told = now;
+            self.tell_ledger();
+        }
+    }
+
+    fn close(&mut self, door: DoorId, why: &str) {
+        let client = self.relay.client(door).map_or("?", Arc::as_ref);
+        tracing::warn!("the connection of {client:?} is given up: {why}");
+        self.forget(door);
+    }
+
+    fn forget(&mut self, door: DoorId) {
+        self.relay.close(door);
+        if let Some(entry) = self.notices.get_mut(door.index as usize) {
+            entry.take_if(|(id, _)| *id == door);
+        }
+    }
+
+    fn deadline(&self, now: Tick, more: bool) -> Tick {
+        let brake = self
+            .next_rest
+            .as_ref()
+            .map(|batch| batch.at.after(BRAKE_MAX));
+        if more {
+            return now;
+        }
+        self.relay.deadline(now).min(brake.unwrap_or(Tick::NEVER))
+    }
+
+    fn is_done(&self) -> bool {
+        self.relay.is_idle()
+            && self.next_rest.is_none()
+            && self.rest.is_empty()
+            && self.urgent.is_empty()
+    }
+
+    fn tell_ledger(&self) {
+        let in_memory = self.relay.in_memory();
+        for (account, memory) in self.relay.ledger().accounts().iter().zip(in_memory) {
+            tracing::info!(target: "tidegate::account", "{}", account.line(memory));
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! The whole path on one page: a message arrives, gets a place in its class's queue, is picked, sent,
+//! acknowledged and settled. The relay owns all path state, does no input or output, and is told the
+//! time. Doors call in with batches and events; what must happen outside is fetched afterwards:
+//! [`Relay::take_notices`] for senders, [`Relay::take_command`] for the upstream.
+//!
+//! After every event the ledger balances (checked in debug builds).
+
+mod doubles;
+mod outbound;
+mod setbacks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lanes::{Answer, Batch, Notice, Refusal};
+use super::message::{ClassId, DoorId, Message, Tick, WallTime};
+use super::queue::bounded::{Admission, Ends, Queues};
+use super::queue::{ClassSettings, Delivery};
+use super::schedule::share::Shares;
+use super::send::{Ack, Link, LinkCommand, LinkEvent, UplinkSettings};
+use super::senders::Senders;
+use super::settle::Outcome;
+use super::settle::ledger::{InMemory, Ledger};
+use super::snapshot::QueueSnapshot;
+use doubles::{Doubles, Standing};
+use outbound::Outbound;
+use setbacks::{Ruling, Setbacks};
+
+/// What the relay needs to know.
+#[derive(Clone, Debug)]
+pub struct RelaySettings {
+    /// The gateway's id, part of every message id.
+    pub gateway: String,
+    /// Random number of this start, the other part.
+    pub epoch: u64,
+    /// Memory for messages, in bytes.
+    pub memory_bytes_max: u64,
+    /// The classes, the first one most urgent.
+    pub classes: Vec<ClassSettings>,
+    /// The uplink.
+    pub uplink: UplinkSettings,
+}
+
+/// The path.
+#[derive(Debug)]
+pub struct Relay {
+    classes: Vec<ClassSettings>,
+    memory_bytes_max: u64,
+    queues: Queues,
+    shares: Shares,
+    senders: Senders,
+    outbound: Outbound,
+    doubles: Doubles,
+    setbacks: Setbacks,
+    delivered: u64,
+    ledger: Ledger,
+    sequence: u64,
+    unreadable: u64,
+    /// Something ended or a share changed since held messages were last looked at.
+    room_made: bool,
+    observed: Tick,
+    /// What ended in the course of one call; empty between calls.
+    ends: Ends,
+    /// Reused for what the scheduler sees.
+    snapshots: Vec<QueueSnapshot>,
+}
+
+/// How often pressure and the queues' fronts are looked at.
+const OBSERVE_EVERY: Duration = Duration::from_millis(100);
+/// Buffered messages waiting beyond this part of the memory brake the lane of the rest: a sender that
+/// is acknowledged at admission would otherwise outrun any uplink until the oldest is shed.
+const BRAKE_DIVISOR: u64 = 32;
+/// The longest time that the brake keeps a batch in the lane.
+pub const BRAKE_MAX: Duration = Duration::from_millis(250);
+/// How long a connection rests after the upstream said that its quota is used up (0x97).
+const QUOTA_PAUSE: Duration = Duration::from_secs(1);
+/// What may be held in all, as a part of the memory: beyond it a sender is closed at once, with its
+/// messages unacknowledged, instead of after `hold_max`.
+const HELD_DIVISOR: u64 = 4;
+
+impl Relay {
+    /// An empty path.
+    #[must_use]
+    pub fn new(settings: &RelaySettings) -> Self {
+        let classes = settings.classes.clone();
+        let names: Vec<_> = classes
+            .iter()
+            .map(|class| Arc::clone(&class.name))
+            .collect();
+        Self {
+            queues: Queues::new(&classes, settings.memory_bytes_max),
+            shares: Shares::new(classes.iter().map(|class| class.weight)),
+            senders: Senders::new(classes.len()),
+            outbound: Outbound::new(settings),
+            doubles: Doubles::default(),
+            setbacks: Setbacks::default(),
+            delivered: 0,
+            ledger: Ledger::new(names),
+            memory_bytes_max: settings.memory_bytes_max,
+            classes,
+            sequence: 0,
+            unreadable: 0,
+            room_made: false,
+            observed: Tick::ZERO,
+            ends: Vec::new(),
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// A new sender.
+    pub fn open(&mut self, client: Arc<str>, site: bool) -> DoorId {
+        self.senders.open(client, site)
+    }
+
+    /// A sender is gone; nobody waits for its answers. What it left held goes back to it: unanswered.
+    pub fn close(&mut self, sender: DoorId) {
+        self.withdraw(sender);
+        self.senders.close(sender);
+    }
+
+    /// A sender was closed and will bring what is held again.
+    pub fn withdraw(&mut self, sender: DoorId) {
+        for message in self.queues.withdraw(sender) {
+            self.senders.unhold(sender);
+            self.ledger.end(message.class, Outcome::Returned);
+        }
+        self.check();
+    }
+
+    /// Takes a batch in. Gives the sender that must be closed, if what is held grew beyond its bound.
+    pub fn arrive(&mut self, batch: Batch, now: Tick) -> Option<DoorId> {
+        self.unreadable += u64::from(batch.unreadable);
+        let mut close = None;
+        for mut message in batch.messages {
+            self.sequence += 1;
+            message.sequence = self.sequence;
+            self.ledger.receive(message.class);
+            if !self.take_in(message, now) {
+                close = Some(batch.door);
+            }
+        }
+        self.settle();
+        close
+    }
+
+    /// Something happened on a connection to the upstream.
+    pub fn link_event(&mut self, event: LinkEvent, now: Tick) {
+        match event {
+            LinkEvent::Up {
+                link,
+                attempt,
+                limits,
+            } => self.outbound.up(link, attempt, limits),
+            LinkEvent::Down { link, attempt, .. } => self.link_down(link, attempt, now),
+            LinkEvent::Acks {
+                link,
+                attempt,
+                acks,
+            } => {
+                for ack in acks {
+                    self.acknowledged(link, attempt, ack, now);
+                }
+            }
+            LinkEvent::Written {
+                link,
+                attempt,
+                total,
+            } => {
+                for message in self.outbound.written(link, attempt, total) {
+                    self.queues.release(&message);
+                    self.ends.push((message, Outcome::Delivered));
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Does what time and room allow: admits what is held, sends what is picked, gives up connections
+    /// whose acknowledgements are overdue.
+    pub fn turn(&mut self, now: Tick, wall: WallTime) {
+        if now.since(self.observed) >= OBSERVE_EVERY {
+            self.observed = now;
+            self.observe(now);
+        }
+        self.readmit(now);
+        for message in self.setbacks.due(now) {
+            self.queues.put_back(message, now, &mut self.ends);
+        }
+        self.double_overdue(now, wall);
+        for link in Link::BOTH {
+            self.fill(link, now, wall);
+        }
+        self.settle();
+    }
+
+    /// When the next turn is due although nothing happens; [`Tick::NEVER`] when only an event can
+    /// change anything.
+    #[must_use]
+    pub fn deadline(&self, now: Tick) -> Tick {
+        let waits = self.queues.iter().any(|queue| {
+            queue.waiting() + queue.held() > 0
+                || queue.level() > super::queue::pressure::Level::Calm
+        });
+        let look = if waits {
+            now.after(OBSERVE_EVERY)
+        } else {
+            Tick::NEVER
+        };
+        look.min(self.outbound.deadline(now))
+            .min(self.setbacks.deadline())
+    }
+
+    /// Whether the lane of the rest may be drained now, `oldest` being when its first batch was put
+    /// there.
+    #[must_use]
+    pub fn takes_rest(&self, oldest: Tick, now: Tick) -> bool {
+        let buffered: u64 = self
+            .queues
+            .iter()
+            .filter(|queue| queue.settings().delivery == Delivery::Buffered)
+            .map(|queue| queue.bytes())
+            .sum();
+        buffered < self.memory_bytes_max / BRAKE_DIVISOR
+            || !self.outbound.any_up()
+            || now.since(oldest) >= BRAKE_MAX
+    }
+
+    /// What senders must be told.
+    pub fn take_notices(&mut self) -> Vec<(DoorId, Vec<Notice>)> {
+        self.senders.take_notices()
+    }
+
+    /// What a connection must do next.
+    pub fn take_command(&mut self, link: Link) -> Option<LinkCommand> {
+        self.outbound.take_command(link)
+    }
+
+    /// Whether the first class waits and no connection is up.
+    #[must_use]
+    pub fn hurries(&self) -> bool {
+        self.queues.class(ClassId::FIRST).waiting() > 0 && !self.outbound.any_up()
+    }
+
+    /// How a sender is called.
+    #[must_use]
+    pub fn client(&self, sender: DoorId) -> Option<&Arc<str>> {
+        self.senders.client(sender)
+    }
+
+    /// Whether nothing waits, is held or is in flight.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_memory().iter().all(|count| count.messages == 0)
+    }
+
+    /// The end: everything that is still here is counted out. What its sender still has is
+    /// *returned*; what was acknowledged and never left is *shed*, and its number given.
+    pub fn finish(&mut self) -> u64 {
+        let mut rest = self.queues.drain();
+        for sent in Link::BOTH
+            .map(|link| self.outbound.take_in_flight(link))
+            .into_iter()
+            .flatten()
+        {
+            if !sent.doubled || self.doubles.dropped(sent.message.sequence) == Standing::Last {
+                self.queues.release(&sent.message);
+                rest.push(sent.message);
+            }
+        }
+        rest.extend(self.setbacks.take_all());
+        let mut lost = 0;
+        for message in rest {
+            let outcome = if message.receipt.token.is_some() {
+                Outcome::Returned
+            } else {
+                lost += 1;
+                Outcome::Shed
+            };
+            self.ledger.end(message.class, outcome);
+        }
+        self.settle();
+        lost
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Payloads that a condition could not read.
+    #[must_use]
+    pub const fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Messages in memory by class, counted where they are; `discard` last.
+    #[must_use]
+    pub fn in_memory(&self) -> Vec<InMemory> {
+        let count = |index: usize| {
+            let class = ClassId(u8::try_from(index).unwrap_or(u8::MAX));
+            let queue = self.queues.class(class);
+            InMemory {
+                messages: (queue.waiting()
+                    + queue.held()
+                    + self.outbound.in_flight(class)
+                    + self.setbacks.count(class)
+                    - self.doubles.surplus(class)) as u64,
+                bytes: queue.bytes() + queue.held_bytes(),
+            }
+        };
+        let classes = (0..self.classes.len()).map(count);
+        classes.chain([InMemory::default()]).collect()
+    }
+
+    /// The queues, for reading.
+    #[must_use]
+    pub const fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Finds a message's place: false when its sender must be closed.
+    fn take_in(&mut self, mut message: Message, now: Tick) -> bool {
+        let class = message.class;
+        if class == ClassId::DISCARD {
+            self.senders.answer(&mut message.receipt, Answer::Accepted);
+            self.ledger.end(class, Outcome::Shed);
+            return true;
+        }
+        let settings = &self.classes[class.index()];
+        let (door, bytes) = (message.receipt.door, message.memory_bytes());
+        if self.outbound.is_too_large(&message) || bytes > self.queues.largest(class) {
+            return self.refuse(message, Outcome::Refused, Refusal::TooLarge);
+        }
+        let guaranteed = settings.delivery == Delivery::Guaranteed;
+        let share = settings.client_bytes_max;
+        let over = self.senders.over_share(door, class, bytes, share);
+        if over || (guaranteed && self.queues.class(class).held() > 0) {
+            return self.no_room(message, guaranteed);
+        }
+        let mut receipt = message.receipt;
+        if !guaranteed {
+            message.receipt.token = None;
+        }
+        match self.queues.admit(message, now, &mut self.ends) {
+            Admission::Admitted => {
+                self.senders.occupy(door, class, bytes);
+                if !guaranteed {
+                    self.senders.answer(&mut receipt, Answer::Accepted);
+                }
+                true
+            }
+            Admission::Full(mut message) => {
+                message.receipt = receipt;
+                self.no_room(*message, guaranteed)
+            }
+        }
+    }
+
+    fn no_room(&mut self, message: Message, guaranteed: bool) -> bool {
+        if !guaranteed {
+            return self.refuse(message, Outcome::Shed, Refusal::Full);
+        }
+        if message.receipt.token.is_none() {
+            return self.refuse(message, Outcome::Refused, Refusal::Full);
+        }
+        let held: u64 = self.queues.iter().map(|queue| queue.held_bytes()).sum();
+        if held > self.memory_bytes_max / HELD_DIVISOR {
+            self.ledger.end(message.class, Outcome::Returned);
+            return false;
+        }
+        self.senders.hold(message.receipt.door);
+        self.queues.hold(message);
+        true
+    }
+
+    fn refuse(&mut self, mut message: Message, outcome: Outcome, why: Refusal) -> bool {
+        self.senders
+            .answer(&mut message.receipt, Answer::Refused(why));
+        self.ledger.end(message.class, outcome);
+        true
+    }
+
+    /// Sends over one connection what is picked for it.
+    fn fill(&mut self, link: Link, now: Tick, wall: WallTime) {
+        while let Some(class) = self.pick(link, now) {
+            let Some(message) = self.queues.pop(class, now, &mut self.ends) else {
+                continue;
+            };
+            match self.outbound.send(link, message, now, wall) {
+                Ok(bytes) if class != ClassId::FIRST => self.shares.charge(class, bytes),
+                Ok(_) => {}
+                Err(message) => self.dead_letter(*message, "it is larger than the upstream takes"),
+            }
+        }
+    }
+
+    /// The class that may send next over this connection: the first, strictly; else by shares.
+    fn pick(&mut self, link: Link, now: Tick) -> Option<ClassId> {
+        self.queues.snapshots(&mut self.snapshots);
+        let first = self.snapshots.first()?.next_bytes.is_some();
+        if first && self.outbound.admits(link, ClassId::FIRST, now) {
+            return Some(ClassId::FIRST);
+        }
+        let class = self.shares.pick(&self.snapshots)?;
+        self.outbound.admits(link, class, now).then_some(class)
+    }
+
+    fn acknowledged(&mut self, link: Link, attempt: u64, ack: Ack, now: Tick) {
+        let Some(sent) = self.outbound.acknowledge(link, attempt, ack.packet_id, now) else {
+            return;
+        };
+        if sent.doubled {
+            match self.doubles.acknowledged(sent.message.sequence) {
+                Standing::Last => {}
+                Standing::FirstOf(original) if original == link => {}
+                Standing::FirstOf(original) => self.outbound.give_up(original),
+                Standing::Settled => return,
+            }
+        }
+        self.ruled(link, sent.message, ack.reason, now);
+    }
+
+    /// Ends a message as the upstream's reason code says (MQTT 5, 3.4.2.1).
+    fn ruled(&mut self, link: Link, message: Message, reason: u8, now: Tick) {
+        match reason {
+            0x00 | 0x10 => {
+                self.delivered += 1;
+                self.setbacks.forget(message.sequence);
+                self.queues.release(&message);
+                self.ends.push((message, Outcome::Delivered));
+            }
+            0x90 => self.dead_letter(message, "the upstream calls its topic invalid (0x90)"),
+            0x95 => self.dead_letter(message, "the upstream calls it too large (0x95)"),
+            0x99 => self.dead_letter(message, "the upstream calls its payload invalid (0x99)"),
+            0x97 => {
+                self.outbound.pause(link, now.after(QUOTA_PAUSE));
+                self.queues.put_back(message, now, &mut self.ends);
+            }
+            _ => self.strike(message, now, "the upstream refuses it"),
+        }
+    }
+
+    fn link_down(&mut self, link: Link, attempt: u64, now: Tick) {
+        let Some((sent, alone)) = self.outbound.down(link, attempt) else {
+            return;
+        };
+        for sent in sent.into_iter().rev() {
+            if sent.doubled && self.doubles.dropped(sent.message.sequence) != Standing::Last {
+                continue;
+            }
+            if alone {
+                self.strike(
+                    sent.message,
+                    now,
+                    "connections end while it alone is in flight",
+                );
+            } else {
+                self.queues.put_back(sent.message, now, &mut self.ends);
+            }
+        }
+    }
+
+    /// Sets a message that met with refusal aside for a while, so that it wedges nothing; the third
+    /// time, if others passed meanwhile, it is a dead letter.
+    fn strike(&mut self, message: Message, now: Tick, why: &str) {
+        match self.setbacks.strike(message, self.delivered, now) {
+            Ruling::Aside => {}
+            Ruling::BackToFront(message) => self.queues.put_back(*message, now, &mut self.ends),
+            Ruling::DeadLetter(message) => self.dead_letter(*message, why),
+        }
+    }
+
+    fn dead_letter(&mut self, message: Message, why: &str) {
+        tracing::error!(
+            "dead letter: the message {} of class {} on {:?} ({} bytes) will not be sent: {why}",
+            message.sequence,
+            self.classes[message.class.index()].name,
+            message.topic,
+            message.payload.len(),
+        );
+        self.setbacks.forget(message.sequence);
+        self.queues.release(&message);
+        self.ends.push((message, Outcome::DeadLetter));
+    }
+
+    /// The second chance of the first class: what is not acknowledged in time also goes over the
+    /// other connection, with the same id.
+    fn double_overdue(&mut self, now: Tick, wall: WallTime) {
+        for (link, message) in self.outbound.overdue(now) {
+            self.doubles
+                .doubled(message.sequence, message.class, link.other());
+            let sequence = message.sequence;
+            if self.outbound.send(link, message, now, wall).is_ok() {
+                self.outbound.mark_copy(link);
+            } else {
+                let _ = self.doubles.dropped(sequence);
+            }
+        }
+    }
+
+    fn readmit(&mut self, now: Tick) {
+        if !std::mem::take(&mut self.room_made) {
+            return;
+        }
+        let (queues, senders, classes) = (&mut self.queues, &mut self.senders, &self.classes);
+        if queues.iter().all(|queue| queue.held() == 0) {
+            return;
+        }
+        let mut admitted = Vec::new();
+        queues.readmit(
+            now,
+            |message| {
+                let share = classes[message.class.index()].client_bytes_max;
+                let bytes = message.memory_bytes();
+                senders.over_share(message.receipt.door, message.class, bytes, share)
+            },
+            |message| admitted.push((message.receipt.door, message.class, message.memory_bytes())),
+            &mut self.ends,
+        );
+        for (door, class, bytes) in admitted {
+            senders.occupy(door, class, bytes);
+            senders.unhold(door);
+        }
+    }
+
+    fn observe(&mut self, now: Tick) {
+        for index in 0..self.classes.len() {
+            let class = ClassId(u8::try_from(index).unwrap_or(u8::MAX));
+            self.queues.expire_front(class, now, &mut self.ends);
+        }
+        self.queues.observe(now, &mut self.ends, |class, level| {
+            tracing::info!("class {} is now {level:?}", class.name);
+        });
+    }
+
+    /// Ends what ended: counted, given back, its sender answered.
+    fn settle(&mut self) {
+        let mut ends = std::mem::take(&mut self.ends);
+        self.room_made |= !ends.is_empty();
+        for (mut message, outcome) in ends.drain(..) {
+            self.ledger.end(message.class, outcome);
+            let (door, bytes) = (message.receipt.door, message.memory_bytes());
+            self.senders.vacate(door, message.class, bytes);
+            let answer = match outcome {
+                Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
+                _ => Answer::Accepted,
+            };
+            self.senders.answer(&mut message.receipt, answer);
+        }
+        self.ends = ends;
+        self.check();
+    }
+
+    /// The ledger balances, in debug builds after every event.
+    fn check(&self) {
+        debug_assert!(
+            self.ledger.balances(&self.in_memory()),
+            "the ledger does not balance: {:?} with {:?}",
+            self.ledger,
+            self.in_memory()
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Messages that are in flight on both connections: the second chance of the first class. Each is
+//! settled once, by whichever acknowledgement comes first.
+
+use std::collections::HashMap;
+
+use super::super::message::ClassId;
+use super::super::send::Link;
+
+/// The doubled messages, by sequence. Bounded by the windows.
+#[derive(Debug, Default)]
+pub struct Doubles {
+    by_sequence: HashMap<u64, Double>,
+}
+
+#[derive(Debug)]
+struct Double {
+    class: ClassId,
+    original: Link,
+    copies: u8,
+    settled: bool,
+}
+
+/// What a copy that left its window means for the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The other copy is still in flight; the message went over this connection first.
+    FirstOf(Link),
+    /// It was the last copy of an unsettled message.
+    Last,
+    /// The message was settled by the other copy.
+    Settled,
+}
+
+impl Doubles {
+    /// A message that is in flight on `original` also goes over the other connection.
+    pub fn doubled(&mut self, sequence: u64, class: ClassId, original: Link) {
+        let double = Double {
+            class,
+            original,
+            copies: 2,
+            settled: false,
+        };
+        self.by_sequence.insert(sequence, double);
+    }
+
+    /// A copy was acknowledged; the message is settled by the first.
+    pub fn acknowledged(&mut self, sequence: u64) -> Standing {
+        let standing = self.remove_copy(sequence);
+        if let Some(double) = self.by_sequence.get_mut(&sequence) {
+            double.settled = true;
+        }
+        standing
+    }
+
+    /// A copy's connection ended.
+    pub fn dropped(&mut self, sequence: u64) -> Standing {
+        self.remove_copy(sequence)
+    }
+
+    /// Copies of a class in the windows beyond one for each unsettled message.
+    #[must_use]
+    pub fn surplus(&self, class: ClassId) -> usize {
+        let of_class = self
+            .by_sequence
+            .values()
+            .filter(|double| double.class == class);
+        of_class
+            .map(|double| usize::from(double.copies) - usize::from(!double.settled))
+            .sum()
+    }
+
+    fn remove_copy(&mut self, sequence: u64) -> Standing {
+        let Some(double) = self.by_sequence.get_mut(&sequence) else {
+            return Standing::Last;
+        };
+        double.copies -= 1;
+        let (left, settled, original) = (double.copies, double.settled, double.original);
+        if left == 0 {
+            self.by_sequence.remove(&sequence);
+        }
+        match (settled, left) {
+            (true, _) => Standing::Settled,
+            (false, 0) => Standing::Last,
+            (false, _) => Standing::FirstOf(original),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Both connections to the upstream as the relay sees them: a window each, what is encoded and not
+//! yet handed over, and what limits them. It sends what it is given and says what came of it; which
+//! message is next is the relay's decision.
+
+use std::time::Duration;
+
+use super::super::message::{ClassId, Message, Tick, WallTime};
+use super::super::queue::ClassSettings;
+use super::super::schedule::bucket::Bucket;
+use super::super::send::encode::{Encoder, Packet, keeps_qos0};
+use super::super::send::window::{Sent, Window};
+use super::super::send::{Link, LinkCommand, LinkLimits};
+use super::RelaySettings;
+
+/// A first-class message that is not acknowledged in this time, or in four times the smoothed
+/// acknowledgement time, also goes over the other connection.
+const DOUBLE_AFTER: Duration = Duration::from_secs(2);
+
+/// The connections.
+#[derive(Debug)]
+pub struct Outbound {
+    links: [LinkState; 2],
+    encoder: Encoder,
+    classes: Vec<ClassSettings>,
+    rate: Option<Bucket>,
+    packet_bytes_max: u64,
+    ack_timeout: Duration,
+    /// The connections that carry the first class and the rest now.
+    homes: [Link; 2],
+}
+
+#[derive(Debug)]
+struct LinkState {
+    up: bool,
+    attempt: u64,
+    window: Window,
+    out: Vec<u8>,
+    publishes: Option<Bucket>,
+    giving_up: GivingUp,
+    /// The last connection ended before anything was acknowledged.
+    barren: bool,
+    paused_until: Tick,
+}
+
+/// Whether a connection is to be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GivingUp {
+    No,
+    Wanted,
+    /// The door was told; `down` follows.
+    Asked,
+}
+
+impl Outbound {
+    /// Nothing is up yet.
+    #[must_use]
+    pub fn new(settings: &RelaySettings) -> Self {
+        let uplink = &settings.uplink;
+        let link = || LinkState {
+            up: false,
+            attempt: 0,
+            window: Window::new(settings.classes.len()),
+            out: Vec::new(),
+            publishes: uplink
+                .publish_max
+                .map(|rate| Bucket::new(u64::from(rate), Tick::ZERO)),
+            giving_up: GivingUp::No,
+            barren: false,
+            paused_until: Tick::ZERO,
+        };
+        let names = settings.classes.iter().map(|class| class.name.clone());
+        Self {
+            links: [link(), link()],
+            encoder: Encoder::new(uplink, &settings.gateway, settings.epoch, names.collect()),
+            classes: settings.classes.clone(),
+            rate: uplink
+                .rate_bytes_max
+                .map(|rate| Bucket::new(rate, Tick::ZERO)),
+            packet_bytes_max: uplink.packet_bytes_max.map_or(u64::MAX, u64::from),
+            ack_timeout: uplink.ack_timeout,
+            homes: Link::BOTH,
+        }
+    }
+
+    /// A connection came up.
+    pub fn up(&mut self, link: Link, attempt: u64, limits: LinkLimits) {
+        let state = &mut self.links[link as usize];
+        state.up = true;
+        state.attempt = attempt;
+        state.giving_up = GivingUp::No;
+        state.out.clear();
+        state.paused_until = Tick::ZERO;
+        state.window.restart(limits, state.barren);
+    }
+
+    /// A connection ended: what was in flight, in order of sending, and whether one message was alone
+    /// in flight because the connection before had ended barren too. `None` for a connection that
+    /// is not the current one.
+    pub fn down(&mut self, link: Link, attempt: u64) -> Option<(Vec<Sent>, bool)> {
+        let state = &mut self.links[link as usize];
+        if !state.up || state.attempt != attempt {
+            return None;
+        }
+        state.up = false;
+        state.out.clear();
+        let alone = state.window.is_solo() && state.window.count() == 1;
+        state.barren = state.window.acknowledged() == 0 && state.window.count() > 0;
+        Some((state.window.take_all(), alone))
+    }
+
+    /// What an acknowledgement belongs to.
+    pub fn acknowledge(&mut self, link: Link, attempt: u64, id: u16, now: Tick) -> Option<Sent> {
+        self.current(link, attempt)?.window.acknowledge(id, now)
+    }
+
+    /// Messages sent with QoS 0 that are in the socket now.
+    pub fn written(&mut self, link: Link, attempt: u64, total: u64) -> Vec<Message> {
+        self.current(link, attempt)
+            .map_or_else(Vec::new, |state| state.window.written(total))
+    }
+
+    /// Everything in flight, at the end.
+    pub fn take_in_flight(&mut self, link: Link) -> Vec<Sent> {
+        self.links[link as usize].window.take_all()
+    }
+
+    /// Whether a message of this class may go over this connection now.
+    pub fn admits(&mut self, link: Link, class: ClassId, now: Tick) -> bool {
+        if self.home(class) != Some(link) {
+            return false;
+        }
+        let state = &mut self.links[link as usize];
+        let open = state.up
+            && state.giving_up == GivingUp::No
+            && now >= state.paused_until
+            && state.window.admits(class)
+            && state
+                .publishes
+                .as_mut()
+                .is_none_or(|bucket| bucket.open(now));
+        // The first class may drive the link's rate into debt; the cloud's limit on publishes binds
+        // it too, since exceeding that ends the connection.
+        open && (class == ClassId::FIRST
+            || self.rate.as_mut().is_none_or(|bucket| bucket.open(now)))
+    }
+
+    /// Sends a message; gives its wire bytes.
+    ///
+    /// # Errors
+    /// Gives the message back when the upstream takes none so large.
+    pub fn send(
+        &mut self,
+        link: Link,
+        message: Message,
+        now: Tick,
+        wall: WallTime,
+    ) -> Result<u64, Box<Message>> {
+        let state = &mut self.links[link as usize];
+        let limits = *state.window.limits();
+        let keep_qos0 = self.classes[message.class.index()].keep_qos0;
+        let with_id = !keeps_qos0(&message, keep_qos0);
+        let packet = Packet {
+            id: with_id.then(|| state.window.next_id()),
+            retain: limits.retain,
+            bytes_max: self
+                .packet_bytes_max
+                .min(u64::from(limits.packet_bytes_max)),
+            now: (now, wall),
+        };
+        let Ok(bytes) = self.encoder.publish(&mut state.out, &message, packet) else {
+            return Err(Box::new(message));
+        };
+        if with_id {
+            state.window.send(message, bytes, now);
+        } else {
+            state.window.send_unacknowledged(message, bytes, now);
+        }
+        if let Some(bucket) = &mut state.publishes {
+            bucket.take(1);
+        }
+        if let Some(bucket) = &mut self.rate {
+            bucket.take(bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Marks the message that was sent last on this connection as a copy.
+    pub fn mark_copy(&mut self, link: Link) {
+        self.links[link as usize].window.mark_newest_doubled();
+    }
+
+    /// Copies of first-class messages whose acknowledgement is late, with the connection to try
+    /// instead; also gives up a connection whose acknowledgements are overdue.
+    pub fn overdue(&mut self, now: Tick) -> Vec<(Link, Message)> {
+        let mut copies = Vec::new();
+        for link in Link::BOTH {
+            let other_up = self.links[link.other() as usize].up;
+            let state = &mut self.links[link as usize];
+            if !state.up {
+                continue;
+            }
+            if state
+                .window
+                .oldest()
+                .is_some_and(|at| now.since(at) >= self.ack_timeout)
+            {
+                state.give_up();
+            }
+            let patience = patience(&state.window);
+            let late = state.window.oldest_undoubled();
+            if other_up && late.is_some_and(|at| now.since(at) >= patience) {
+                let since = Tick::from_micros(
+                    now.micros() - u64::try_from(patience.as_micros()).unwrap_or(0),
+                );
+                let older = state.window.double_older_than(since);
+                copies.extend(older.into_iter().map(|message| (link.other(), message)));
+            }
+        }
+        copies
+    }
+
+    /// Gives a connection up: it was overtaken by the other one.
+    pub fn give_up(&mut self, link: Link) {
+        self.links[link as usize].give_up();
+    }
+
+    /// Sends nothing over this connection until then.
+    pub fn pause(&mut self, link: Link, until: Tick) {
+        self.links[link as usize].paused_until = until;
+    }
+
+    /// The next command for a connection's door.
+    pub fn take_command(&mut self, link: Link) -> Option<LinkCommand> {
+        let state = &mut self.links[link as usize];
+        if !state.up {
+            return None;
+        }
+        let attempt = state.attempt;
+        if state.giving_up != GivingUp::No {
+            let wanted = state.giving_up == GivingUp::Wanted;
+            state.giving_up = GivingUp::Asked;
+            return wanted.then_some(LinkCommand::Reconnect { attempt });
+        }
+        if state.out.is_empty() {
+            return None;
+        }
+        let packets = std::mem::take(&mut state.out);
+        if let Some(bucket) = &mut self.rate {
+            bucket.take(headers(packets.len() as u64));
+        }
+        Some(LinkCommand::Write { attempt, packets })
+    }
+
+    /// Whether the upstream is known to take no message so large.
+    #[must_use]
+    pub fn is_too_large(&self, message: &Message) -> bool {
+        let announced = self.links.iter().filter(|link| link.up);
+        let announced = announced.map(|link| u64::from(link.window.limits().packet_bytes_max));
+        let bytes_max = announced
+            .min()
+            .unwrap_or(u64::MAX)
+            .min(self.packet_bytes_max);
+        bytes_max < u64::MAX && self.encoder.bytes_at_least(message) > bytes_max
+    }
+
+    /// Whether any connection is up.
+    #[must_use]
+    pub fn any_up(&self) -> bool {
+        self.links.iter().any(|link| link.up)
+    }
+
+    /// Messages of a class in flight, copies of doubled ones counted twice.
+    #[must_use]
+    pub fn in_flight(&self, class: ClassId) -> usize {
+        self.links
+            .iter()
+            .map(|link| link.window.in_flight(class))
+            .sum()
+    }
+
+    /// When a limit opens or an acknowledgement gets late.
+    #[must_use]
+    pub fn deadline(&self, now: Tick) -> Tick {
+        let mut next = Tick::NEVER;
+        for state in self.links.iter().filter(|state| state.up) {
+            if let Some(at) = state.window.oldest() {
+                next = next.min(at.after(self.ack_timeout));
+            }
+            if let Some(at) = state.window.oldest_undoubled() {
+                next = next.min(at.after(patience(&state.window)));
+            }
+            for bucket in state.publishes.iter().chain(&self.rate) {
+                if bucket.opens_at() > now {
+                    next = next.min(bucket.opens_at());
+                }
+            }
+            if state.paused_until > now {
+                next = next.min(state.paused_until);
+            }
+        }
+        next
+    }
+
+    /// Where a class goes: the first over the urgent connection, the others over the bulk one, each
+    /// over the other while its own is not up. It changes only when nothing of it is in flight on the
+    /// old one, so that it never overtakes itself.
+    fn home(&mut self, class: ClassId) -> Option<Link> {
+        let own = if class == ClassId::FIRST {
+            Link::Urgent
+        } else {
+            Link::Bulk
+        };
+        let wanted = [own, own.other()].into_iter().find(|link| {
+            let state = &self.links[*link as usize];
+            state.up && state.giving_up == GivingUp::No
+        })?;
+        let home = self.homes[own as usize];
+        let old = &self.links[home as usize];
+        let first = old.window.in_flight(ClassId::FIRST);
+        let left = if own == Link::Urgent {
+            first
+        } else {
+            old.window.count() - first
+        };
+        if !old.up || left == 0 {
+            self.homes[own as usize] = wanted;
+        }
+        (self.homes[own as usize] == wanted).then_some(wanted)
+    }
+
+    fn current(&mut self, link: Link, attempt: u64) -> Option<&mut LinkState> {
+        let state = &mut self.links[link as usize];
+        (state.up && state.attempt == attempt).then_some(state)
+    }
+}
+
+fn patience(window: &Window) -> Duration {
+    DOUBLE_AFTER.max(window.smoothed().unwrap_or(Duration::ZERO) * 4)
+}
+
+/// The TCP and IP headers of so many bytes: 52 for each started segment of 1,448.
+const fn headers(bytes: u64) -> u64 {
+    bytes.div_ceil(1448) * 52
+}
+
+impl LinkState {
+    fn give_up(&mut self) {
+        if self.up && self.giving_up == GivingUp::No {
+            self.giving_up = GivingUp::Wanted;
+            self.out.clear();
+        }
+    }
+}

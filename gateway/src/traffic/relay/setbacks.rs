@@ -1,0 +1,105 @@
+//! One bad message wedges nothing: what the upstream refuses without saying that it is for good, or
+//! what was alone in flight when a connection ended, is set aside for a while so that others pass.
+//! The third time it is a dead letter, if others did pass meanwhile; else the upstream is to blame.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::super::message::{ClassId, Message, Tick};
+
+/// Setbacks after which a message is a dead letter.
+const STRIKES_MAX: u32 = 3;
+/// The first wait; it doubles each time.
+const ASIDE: Duration = Duration::from_secs(1);
+/// Messages set aside at once; further ones go back to the front of their queue.
+const ASIDE_MAX: usize = 64;
+
+/// Messages that met with setbacks.
+#[derive(Debug, Default)]
+pub struct Setbacks {
+    aside: Vec<(Tick, Message)>,
+    /// By sequence; bounded by the messages aside, in flight and at a queue's front.
+    strikes: HashMap<u64, Strikes>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Strikes {
+    count: u32,
+    /// Messages that had been delivered at the first.
+    delivered: u64,
+}
+
+/// What becomes of the message.
+#[derive(Debug)]
+pub enum Ruling {
+    /// It waits aside.
+    Aside,
+    /// There is no more room aside.
+    BackToFront(Box<Message>),
+    /// That was the third time, and others passed.
+    DeadLetter(Box<Message>),
+}
+
+impl Setbacks {
+    /// One more setback; `delivered` counts all messages delivered so far.
+    pub fn strike(&mut self, message: Message, delivered: u64, now: Tick) -> Ruling {
+        let first = Strikes {
+            count: 0,
+            delivered,
+        };
+        let strikes = self.strikes.entry(message.sequence).or_insert(first);
+        strikes.count += 1;
+        if strikes.count >= STRIKES_MAX && delivered > strikes.delivered {
+            return Ruling::DeadLetter(Box::new(message));
+        }
+        if self.aside.len() >= ASIDE_MAX {
+            return Ruling::BackToFront(Box::new(message));
+        }
+        let doublings = (strikes.count - 1).min(6);
+        self.aside
+            .push((now.after(ASIDE * (1 << doublings)), message));
+        Ruling::Aside
+    }
+
+    /// Messages whose time aside is over.
+    pub fn due(&mut self, now: Tick) -> Vec<Message> {
+        if self.aside.is_empty() {
+            return Vec::new();
+        }
+        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.aside)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        self.aside = rest;
+        due.into_iter().rev().map(|(_, message)| message).collect()
+    }
+
+    /// When the next one is due.
+    #[must_use]
+    pub fn deadline(&self) -> Tick {
+        let due = self.aside.iter().map(|(at, _)| *at);
+        due.min().unwrap_or(Tick::NEVER)
+    }
+
+    /// A message ended: its setbacks are forgotten.
+    pub fn forget(&mut self, sequence: u64) {
+        if !self.strikes.is_empty() {
+            self.strikes.remove(&sequence);
+        }
+    }
+
+    /// Messages of a class that wait aside.
+    #[must_use]
+    pub fn count(&self, class: ClassId) -> usize {
+        let of_class = self
+            .aside
+            .iter()
+            .filter(|(_, message)| message.class == class);
+        of_class.count()
+    }
+
+    /// All messages that wait aside, at the end.
+    pub fn take_all(&mut self) -> Vec<Message> {
+        let aside = std::mem::take(&mut self.aside);
+        aside.into_iter().map(|(_, message)| message).collect()
+    }
+}

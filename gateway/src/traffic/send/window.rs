@@ -1,0 +1,327 @@
+//! What is in flight on one connection. Each PUBACK is tied to its message here, by packet id and
+//! connection, so that none is ever credited to another. The window is counted in bytes, starts
+//! small, and follows the measured acknowledgement time: on a slow link the queue stands in the
+//! gateway, where it can be re-ordered, not in a socket or a modem.
+//!
+//! The rule is LEDBAT's (RFC 6817) with the slow start of LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus):
+//! the window doubles with each round until the acknowledgements come later than the
+//! base time by three quarters of the target, and then steers towards the target delay. It is
+//! delay-based because loss comes too late: a modem's buffer holds seconds.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::message::{ClassId, Message, Tick};
+use super::{LinkLimits, rtt::AckTime};
+
+/// The window at each connect. One segment and a half: nothing on the smallest link.
+pub const WINDOW_BYTES_MIN: u64 = 2 * 1024;
+/// The largest window: 1 MiB fills 14 Mbit/s at a satellite's 600 ms.
+pub const WINDOW_BYTES_MAX: u64 = 1024 * 1024;
+/// What the first class may have in flight above the window on a shared connection.
+const FIRST_CLASS_RESERVE_BYTES: u64 = 64 * 1024;
+/// The part of the upstream's Receive Maximum that only the first class may use: one eighth.
+const FIRST_CLASS_RESERVE_DIVISOR: usize = 8;
+/// Most messages in flight, whatever the upstream announces: packet ids are then never in doubt.
+const MESSAGES_MAX: usize = 16 * 1024;
+/// How much later than the base time an acknowledgement may come because of what we sent before it
+/// (RFC 6817 allows up to 100 ms; half of it keeps an alarm's wait behind bulk below human notice).
+const TARGET_DELAY: Duration = Duration::from_millis(50);
+
+/// A message in flight.
+#[derive(Debug)]
+pub struct Sent {
+    /// The message.
+    pub message: Message,
+    /// Its size on the wire.
+    pub wire_bytes: u64,
+    /// When it was sent.
+    pub at: Tick,
+    /// A copy went over the other connection too.
+    pub doubled: bool,
+}
+
+/// One connection's window.
+#[derive(Debug)]
+pub struct Window {
+    /// In order of sending; `None` where the acknowledgement overtook an earlier one's.
+    flight: VecDeque<Option<Sent>>,
+    /// Packet id of the front of `flight`.
+    front_id: u16,
+    count: usize,
+    bytes: u64,
+    by_class: Vec<usize>,
+    /// Sent with QoS 0, until they are in the socket: the total of bytes that ends each.
+    unacknowledged: VecDeque<(u64, Sent)>,
+    /// Bytes handed over on this connection.
+    handed_bytes: u64,
+    size: u64,
+    slow_start: bool,
+    /// One message at a time: the last connection ended before anything was acknowledged, and one of
+    /// the messages may be why.
+    solo: bool,
+    acknowledged: u64,
+    limits: LinkLimits,
+    ack_time: AckTime,
+}
+
+impl Window {
+    /// The window of a connection that is not up.
+    #[must_use]
+    pub fn new(classes: usize) -> Self {
+        Self {
+            flight: VecDeque::new(),
+            front_id: 1,
+            count: 0,
+            bytes: 0,
+            by_class: vec![0; classes],
+            unacknowledged: VecDeque::new(),
+            handed_bytes: 0,
+            size: WINDOW_BYTES_MIN,
+            slow_start: true,
+            solo: false,
+            acknowledged: 0,
+            limits: LinkLimits::DEFAULT,
+            ack_time: AckTime::default(),
+        }
+    }
+
+    /// A new connection: empty and small again. `solo` sends one message at a time until the first
+    /// acknowledgement.
+    pub fn restart(&mut self, limits: LinkLimits, solo: bool) {
+        let mut fresh = Self::new(self.by_class.len());
+        fresh.limits = limits;
+        fresh.solo = solo;
+        *self = fresh;
+    }
+
+    /// Whether a message of this class may be sent now.
+    #[must_use]
+    pub fn admits(&self, class: ClassId) -> bool {
+        if self.solo {
+            return self.count == 0;
+        }
+        let most = usize::from(self.limits.receive_max).min(MESSAGES_MAX);
+        if self.flight.len() >= 2 * MESSAGES_MAX {
+            return false;
+        }
+        if class == ClassId::FIRST {
+            self.count < most
+                && (self.count == 0 || self.bytes < self.size + FIRST_CLASS_RESERVE_BYTES)
+        } else {
+            self.count < (most - most / FIRST_CLASS_RESERVE_DIVISOR).max(1)
+                && (self.count == 0 || self.bytes < self.size)
+        }
+    }
+
+    /// The packet id of the next message.
+    #[must_use]
+    pub fn next_id(&self) -> u16 {
+        advance(self.front_id, self.flight.len())
+    }
+
+    /// Takes a message in, sent with [`Window::next_id`].
+    pub fn send(&mut self, message: Message, wire_bytes: u64, now: Tick) {
+        let sent = self.take_in(message, wire_bytes, now);
+        self.flight.push_back(Some(sent));
+    }
+
+    /// Takes a message in that was sent with QoS 0: it leaves when it is in the socket.
+    pub fn send_unacknowledged(&mut self, message: Message, wire_bytes: u64, now: Tick) {
+        let sent = self.take_in(message, wire_bytes, now);
+        self.unacknowledged.push_back((self.handed_bytes, sent));
+    }
+
+    fn take_in(&mut self, message: Message, wire_bytes: u64, at: Tick) -> Sent {
+        self.count += 1;
+        self.bytes += wire_bytes;
+        self.handed_bytes += wire_bytes;
+        self.by_class[message.class.index()] += 1;
+        Sent {
+            message,
+            wire_bytes,
+            at,
+            doubled: false,
+        }
+    }
+
+    /// The message that this packet id was given to, which leaves the window; `None` for an id that
+    /// nobody waits for.
+    pub fn acknowledge(&mut self, packet_id: u16, now: Tick) -> Option<Sent> {
+        let index = distance(self.front_id, packet_id);
+        let sent = self.flight.get_mut(index)?.take()?;
+        let full = self.bytes * 2 >= self.size;
+        self.forget(&sent.message, sent.wire_bytes);
+        self.acknowledged += 1;
+        self.solo = false;
+        while let Some(None) = self.flight.front() {
+            self.flight.pop_front();
+            self.front_id = advance(self.front_id, 1);
+        }
+        let delay = self.ack_time.sample(now.since(sent.at), now);
+        if full {
+            self.steer(delay, sent.wire_bytes);
+        }
+        Some(sent)
+    }
+
+    /// Messages sent with QoS 0 that are in the socket now, `total` bytes being written.
+    pub fn written(&mut self, total: u64) -> Vec<Message> {
+        let mut done = Vec::new();
+        while let Some((_, sent)) = self.unacknowledged.pop_front_if(|(end, _)| *end <= total) {
+            self.forget(&sent.message, sent.wire_bytes);
+            done.push(sent.message);
+        }
+        done
+    }
+
+    /// Everything in flight, in order of sending; the connection ended.
+    pub fn take_all(&mut self) -> Vec<Sent> {
+        let classes = self.by_class.len();
+        let mut fresh = Self::new(classes);
+        fresh.ack_time = self.ack_time;
+        let old = std::mem::replace(self, fresh);
+        let unacknowledged = old.unacknowledged.into_iter().map(|(_, sent)| sent);
+        old.flight
+            .into_iter()
+            .flatten()
+            .chain(unacknowledged)
+            .collect()
+    }
+
+    /// First-class messages that wait for an acknowledgement since before `since` and have not been
+    /// doubled: they are marked as doubled, and copies of them given.
+    pub fn double_older_than(&mut self, since: Tick) -> Vec<Message> {
+        let mut copies = Vec::new();
+        for sent in self.flight.iter_mut().flatten() {
+            if sent.at > since {
+                break;
+            }
+            if sent.message.class == ClassId::FIRST && !sent.doubled {
+                sent.doubled = true;
+                copies.push(sent.message.clone());
+            }
+        }
+        copies
+    }
+
+    /// Marks the newest message as doubled: it is itself a copy.
+    pub fn mark_newest_doubled(&mut self) {
+        if let Some(Some(sent)) = self.flight.back_mut() {
+            sent.doubled = true;
+        }
+    }
+
+    /// When the oldest message in flight was sent.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Tick> {
+        self.flight.iter().flatten().next().map(|sent| sent.at)
+    }
+
+    /// When the oldest first-class message in flight that was not doubled was sent.
+    #[must_use]
+    pub fn oldest_undoubled(&self) -> Option<Tick> {
+        if self.in_flight(ClassId::FIRST) == 0 {
+            return None;
+        }
+        self.flight
+            .iter()
+            .flatten()
+            .find(|sent| sent.message.class == ClassId::FIRST && !sent.doubled)
+            .map(|sent| sent.at)
+    }
+
+    /// Messages of a class in flight.
+    #[must_use]
+    pub fn in_flight(&self, class: ClassId) -> usize {
+        self.by_class[class.index()]
+    }
+
+    /// All messages in flight, for counting by hand.
+    pub fn iter(&self) -> impl Iterator<Item = (&Message, bool)> {
+        let unacknowledged = self.unacknowledged.iter().map(|(_, sent)| sent);
+        let all = self.flight.iter().flatten().chain(unacknowledged);
+        all.map(|sent| (&sent.message, sent.doubled))
+    }
+
+    /// Messages in flight.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether this connection sends one message at a time.
+    #[must_use]
+    pub const fn is_solo(&self) -> bool {
+        self.solo
+    }
+
+    /// Messages that this connection's upstream acknowledged.
+    #[must_use]
+    pub const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// The window's size in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What the upstream announced.
+    #[must_use]
+    pub const fn limits(&self) -> &LinkLimits {
+        &self.limits
+    }
+
+    /// The smoothed acknowledgement time; `None` before the first.
+    #[must_use]
+    pub const fn smoothed(&self) -> Option<Duration> {
+        self.ack_time.smoothed()
+    }
+
+    fn forget(&mut self, message: &Message, wire_bytes: u64) {
+        self.count -= 1;
+        self.bytes = self.bytes.saturating_sub(wire_bytes);
+        self.by_class[message.class.index()] -= 1;
+    }
+
+    /// Per acknowledged message; `delay` is what queueing added to the base time. Upwards at most one
+    /// segment a round (RFC 6817, 2.4.2); downwards in proportion, at most half a window a round
+    /// (LEDBAT++, 4.2), since a queue of seconds must not take minutes to drain.
+    fn steer(&mut self, delay: Duration, acknowledged: u64) {
+        const SEGMENT_BYTES: u64 = 1460;
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (delay, target) = (micros(delay), micros(TARGET_DELAY));
+        if self.slow_start && delay < target * 3 / 4 {
+            self.size += acknowledged;
+        } else if delay < target {
+            self.slow_start = false;
+            let share = acknowledged * (target - delay) / target;
+            self.size += share.saturating_mul(SEGMENT_BYTES) / self.size;
+        } else {
+            self.slow_start = false;
+            let over = (delay - target).min(target);
+            self.size = self.size.saturating_sub(acknowledged * over / target / 2);
+        }
+        self.size = self.size.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+    }
+}
+
+/// Packet ids run from 1 to 65,535 (MQTT 5, 2.2.1: never 0).
+fn advance(id: u16, by: usize) -> u16 {
+    let zero_based = (usize::from(id) - 1 + by) % usize::from(u16::MAX);
+    u16::try_from(zero_based + 1).unwrap_or(1)
+}
+
+fn distance(from: u16, to: u16) -> usize {
+    if to == 0 {
+        return usize::MAX;
+    }
+    let ids = usize::from(u16::MAX);
+    (usize::from(to) + ids - usize::from(from)) % ids
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

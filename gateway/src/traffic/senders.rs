@@ -1,0 +1,178 @@
+//! The senders as the relay knows them: who there is, what each must be told next, how much of each
+//! class it occupies, and how much of it is held. Ids carry a generation, so that what is meant for
+//! one that is gone never reaches another.
+
+use std::sync::Arc;
+
+use super::lanes::{Answer, Notice};
+use super::message::{ClassId, DoorId, Receipt};
+
+/// All senders.
+#[derive(Debug, Default)]
+pub struct Senders {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Those with notices to fetch.
+    told: Vec<u32>,
+    classes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    sender: Option<Sender>,
+}
+
+#[derive(Debug)]
+struct Sender {
+    client: Arc<str>,
+    site: bool,
+    notices: Vec<Notice>,
+    bytes_by_class: Vec<u64>,
+    held: usize,
+}
+
+impl Senders {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(classes: usize) -> Self {
+        Self {
+            classes,
+            ..Self::default()
+        }
+    }
+
+    /// A new sender; `site` speaks for many devices and has no share of its own.
+    pub fn open(&mut self, client: Arc<str>, site: bool) -> DoorId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.sender = Some(Sender {
+            client,
+            site,
+            notices: Vec::new(),
+            bytes_by_class: vec![0; self.classes],
+            held: 0,
+        });
+        DoorId {
+            index,
+            generation: slot.generation,
+        }
+    }
+
+    /// Forgets a sender.
+    pub fn close(&mut self, id: DoorId) {
+        if self.get(id).is_none() {
+            return;
+        }
+        let slot = &mut self.slots[id.index as usize];
+        slot.sender = None;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.index);
+    }
+
+    /// Answers a message, if its sender waits for that and is still there.
+    pub fn answer(&mut self, receipt: &mut Receipt, answer: Answer) {
+        if let Some(token) = receipt.token.take() {
+            self.tell(receipt.door, Notice::Answer { token, answer });
+        }
+    }
+
+    /// Counts a message as held; the first one stops its sender.
+    pub fn hold(&mut self, id: DoorId) {
+        let Some(sender) = self.get_mut(id) else {
+            return;
+        };
+        sender.held += 1;
+        if sender.held == 1 {
+            self.tell(id, Notice::Held);
+        }
+    }
+
+    /// Counts a message as held no more; the last one lets its sender go on.
+    pub fn unhold(&mut self, id: DoorId) {
+        let Some(sender) = self.get_mut(id) else {
+            return;
+        };
+        sender.held = sender.held.saturating_sub(1);
+        if sender.held == 0 {
+            self.tell(id, Notice::Released);
+        }
+    }
+
+    /// Whether `bytes` more of a class would exceed the sender's share.
+    #[must_use]
+    pub fn over_share(&self, id: DoorId, class: ClassId, bytes: u64, share_max: u64) -> bool {
+        self.get(id).is_some_and(|sender| {
+            !sender.site && sender.bytes_by_class[class.index()].saturating_add(bytes) > share_max
+        })
+    }
+
+    /// Counts bytes of a class as the sender's.
+    pub fn occupy(&mut self, id: DoorId, class: ClassId, bytes: u64) {
+        if let Some(sender) = self.get_mut(id) {
+            sender.bytes_by_class[class.index()] += bytes;
+        }
+    }
+
+    /// Counts them as the sender's no more.
+    pub fn vacate(&mut self, id: DoorId, class: ClassId, bytes: u64) {
+        if let Some(sender) = self.get_mut(id) {
+            let all = &mut sender.bytes_by_class[class.index()];
+            *all = all.saturating_sub(bytes);
+        }
+    }
+
+    /// How a sender is called.
+    #[must_use]
+    pub fn client(&self, id: DoorId) -> Option<&Arc<str>> {
+        self.get(id).map(|sender| &sender.client)
+    }
+
+    /// Everything that has to be told, by sender.
+    pub fn take_notices(&mut self) -> Vec<(DoorId, Vec<Notice>)> {
+        let told = std::mem::take(&mut self.told);
+        let mut all = Vec::with_capacity(told.len());
+        for index in &told {
+            let slot = &mut self.slots[*index as usize];
+            let generation = slot.generation;
+            if let Some(sender) = slot.sender.as_mut().filter(|s| !s.notices.is_empty()) {
+                let id = DoorId {
+                    index: *index,
+                    generation,
+                };
+                all.push((id, std::mem::take(&mut sender.notices)));
+            }
+        }
+        self.told = told;
+        self.told.clear();
+        all
+    }
+
+    fn tell(&mut self, id: DoorId, notice: Notice) {
+        let Some(sender) = self.get_mut(id) else {
+            return;
+        };
+        let first = sender.notices.is_empty();
+        sender.notices.push(notice);
+        if first {
+            self.told.push(id.index);
+        }
+    }
+
+    fn get(&self, id: DoorId) -> Option<&Sender> {
+        let slot = self.slots.get(id.index as usize)?;
+        slot.sender
+            .as_ref()
+            .filter(|_| slot.generation == id.generation)
+    }
+
+    fn get_mut(&mut self, id: DoorId) -> Option<&mut Sender> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        slot.sender
+            .as_mut()
+            .filter(|_| slot.generation == id.generation)
+    }
+}
