@@ -109,7 +109,7 @@ impl Drive {
                 self.relay.link_event(event, now);
             }
             for batch in urgent.drain(..) {
-                self.arrive(batch, now);
+                self.relay.arrive(batch, now);
             }
             let more = self.take_rest(now);
             self.relay.turn(now, self.clock.wall());
@@ -134,7 +134,7 @@ impl Drive {
             tokio::select! {
                 biased;
                 _ = self.events.recv_many(&mut events, EVENTS_PER_TURN) => {}
-                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN) => {}
+                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if self.relay.takes_urgent() => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
                 Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
                     self.next_rest = Some(batch);
@@ -159,15 +159,9 @@ impl Drive {
                 self.next_rest = Some(batch);
                 return false;
             }
-            self.arrive(batch, now);
+            self.relay.arrive(batch, now);
         }
         true
-    }
-
-    fn arrive(&mut self, batch: Batch, now: Tick) {
-        if let Some(door) = self.relay.arrive(batch, now) {
-            self.close(door, "more of it is held than memory allows");
-        }
     }
 
     fn door_event(&mut self, event: DoorEvent) {
@@ -188,7 +182,7 @@ impl Drive {
                     self.relay.close(door);
                 }
             }
-            DoorEvent::Withdraw(door) => self.relay.withdraw(door),
+            DoorEvent::Withdraw(door) => self.relay.withdraw(door, self.clock.now()),
             DoorEvent::Close(door) => self.forget(door),
         }
     }

@@ -74,8 +74,8 @@ const BRAKE_DIVISOR: u64 = 32;
 pub const BRAKE_MAX: Duration = Duration::from_millis(250);
 /// How long a connection rests after the upstream said that its quota is used up (0x97).
 const QUOTA_PAUSE: Duration = Duration::from_secs(1);
-/// What may be held in all, as a part of the memory: beyond it a sender is closed at once, with its
-/// messages unacknowledged, instead of after `hold_max`.
+/// What may be held of the first class, and of the rest, as a part of the memory: beyond it the lane
+/// is not drained until room is made or `hold_max` closes a sender.
 const HELD_DIVISOR: u64 = 4;
 
 impl Relay {
@@ -112,35 +112,39 @@ impl Relay {
         self.senders.open(client, site)
     }
 
-    /// A sender is gone; nobody waits for its answers. What it left held goes back to it: unanswered.
+    /// A sender is gone; nobody waits for its answers. What it sent stays on its way, held or not: a
+    /// device that publishes and leaves has said something.
     pub fn close(&mut self, sender: DoorId) {
-        self.withdraw(sender);
         self.senders.close(sender);
     }
 
-    /// A sender was closed and will bring what is held again.
-    pub fn withdraw(&mut self, sender: DoorId) {
+    /// A sender was closed because of what is held, and will bring it again: it goes back unanswered,
+    /// with whatever of it is still in a lane.
+    pub fn withdraw(&mut self, sender: DoorId, now: Tick) {
+        self.senders.withdraw(sender, now);
         for message in self.queues.withdraw(sender) {
             self.senders.unhold(sender);
             self.ledger.end(message.class, Outcome::Returned);
+            // Those behind it may have had room all the time.
+            self.room_made = true;
         }
         self.check();
     }
 
-    /// Takes a batch in. Gives the sender that must be closed, if what is held grew beyond its bound.
-    pub fn arrive(&mut self, batch: Batch, now: Tick) -> Option<DoorId> {
+    /// Takes a batch in.
+    pub fn arrive(&mut self, batch: Batch, now: Tick) {
         self.unreadable += u64::from(batch.unreadable);
-        let mut close = None;
         for mut message in batch.messages {
             self.sequence += 1;
             message.sequence = self.sequence;
             self.ledger.receive(message.class);
-            if !self.take_in(message, now) {
-                close = Some(batch.door);
+            if message.receipt.token.is_some() && self.senders.is_withdrawn(batch.door, batch.at) {
+                self.ledger.end(message.class, Outcome::Returned);
+            } else {
+                self.take_in(message, now);
             }
         }
         self.settle();
-        close
     }
 
     /// Something happened on a connection to the upstream.
@@ -206,21 +210,33 @@ impl Relay {
         } else {
             Tick::NEVER
         };
-        look.min(self.outbound.deadline(now))
-            .min(self.setbacks.deadline())
+        let next = self.outbound.deadline(now).min(self.setbacks.deadline());
+        // What is overdue and could not be done in this turn is tried again at the next look.
+        let next = if next <= now {
+            now.after(OBSERVE_EVERY)
+        } else {
+            next
+        };
+        look.min(next)
+    }
+
+    /// Whether the lane of the first class may be drained now: not while more of it is held than
+    /// memory allows.
+    #[must_use]
+    pub fn takes_urgent(&self) -> bool {
+        self.held_bytes(true) <= self.memory_bytes_max / HELD_DIVISOR
     }
 
     /// Whether the lane of the rest may be drained now, `oldest` being when its first batch was put
     /// there.
     #[must_use]
     pub fn takes_rest(&self, oldest: Tick, now: Tick) -> bool {
-        let buffered: u64 = self
-            .queues
-            .iter()
-            .filter(|queue| queue.settings().delivery == Delivery::Buffered)
-            .map(|queue| queue.bytes())
-            .sum();
-        buffered < self.memory_bytes_max / BRAKE_DIVISOR
+        if self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR {
+            return false;
+        }
+        let queues = self.queues.iter();
+        let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
+        buffered.map(|queue| queue.bytes()).sum::<u64>() < self.memory_bytes_max / BRAKE_DIVISOR
             || !self.outbound.any_up()
             || now.since(oldest) >= BRAKE_MAX
     }
@@ -294,6 +310,13 @@ impl Relay {
         self.unreadable
     }
 
+    /// How often a message was set aside so that others pass. The only thing that changes the order of
+    /// a topic within its class.
+    #[must_use]
+    pub const fn setbacks(&self) -> u64 {
+        self.setbacks.total()
+    }
+
     /// Messages in memory by class, counted where they are; `discard` last.
     #[must_use]
     pub fn in_memory(&self) -> Vec<InMemory> {
@@ -319,13 +342,12 @@ impl Relay {
         &self.queues
     }
 
-    /// Finds a message's place: false when its sender must be closed.
-    fn take_in(&mut self, mut message: Message, now: Tick) -> bool {
+    /// Finds a message's place.
+    fn take_in(&mut self, mut message: Message, now: Tick) {
         let class = message.class;
         if class == ClassId::DISCARD {
             self.senders.answer(&mut message.receipt, Answer::Accepted);
-            self.ledger.end(class, Outcome::Shed);
-            return true;
+            return self.ledger.end(class, Outcome::Shed);
         }
         let settings = &self.classes[class.index()];
         let (door, bytes) = (message.receipt.door, message.memory_bytes());
@@ -348,7 +370,6 @@ impl Relay {
                 if !guaranteed {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }
-                true
             }
             Admission::Full(mut message) => {
                 message.receipt = receipt;
@@ -357,28 +378,27 @@ impl Relay {
         }
     }
 
-    fn no_room(&mut self, message: Message, guaranteed: bool) -> bool {
+    fn no_room(&mut self, message: Message, guaranteed: bool) {
         if !guaranteed {
-            return self.refuse(message, Outcome::Shed, Refusal::Full);
+            self.refuse(message, Outcome::Shed, Refusal::Full);
+        } else if message.receipt.token.is_none() {
+            self.refuse(message, Outcome::Refused, Refusal::Full);
+        } else {
+            self.senders.hold(message.receipt.door);
+            self.queues.hold(message);
         }
-        if message.receipt.token.is_none() {
-            return self.refuse(message, Outcome::Refused, Refusal::Full);
-        }
-        let held: u64 = self.queues.iter().map(|queue| queue.held_bytes()).sum();
-        if held > self.memory_bytes_max / HELD_DIVISOR {
-            self.ledger.end(message.class, Outcome::Returned);
-            return false;
-        }
-        self.senders.hold(message.receipt.door);
-        self.queues.hold(message);
-        true
     }
 
-    fn refuse(&mut self, mut message: Message, outcome: Outcome, why: Refusal) -> bool {
+    fn refuse(&mut self, mut message: Message, outcome: Outcome, why: Refusal) {
         self.senders
             .answer(&mut message.receipt, Answer::Refused(why));
         self.ledger.end(message.class, outcome);
-        true
+    }
+
+    fn held_bytes(&self, first: bool) -> u64 {
+        let queues = self.queues.iter().enumerate();
+        let of_lane = queues.filter(|(index, _)| (*index == 0) == first);
+        of_lane.map(|(_, queue)| queue.held_bytes()).sum()
     }
 
     /// Sends over one connection what is picked for it.
@@ -487,14 +507,16 @@ impl Relay {
     /// The second chance of the first class: what is not acknowledged in time also goes over the
     /// other connection, with the same id.
     fn double_overdue(&mut self, now: Tick, wall: WallTime) {
-        for (link, message) in self.outbound.overdue(now) {
-            self.doubles
-                .doubled(message.sequence, message.class, link.other());
-            let sequence = message.sequence;
-            if self.outbound.send(link, message, now, wall).is_ok() {
-                self.outbound.mark_copy(link);
-            } else {
-                let _ = self.doubles.dropped(sequence);
+        self.outbound.give_up_overdue(now);
+        for link in Link::BOTH {
+            while let Some(message) = self.outbound.double_next(link, now) {
+                let sequence = message.sequence;
+                self.doubles.doubled(sequence, message.class, link);
+                if self.outbound.send(link.other(), message, now, wall).is_ok() {
+                    self.outbound.mark_copy(link.other());
+                } else {
+                    let _ = self.doubles.dropped(sequence);
+                }
             }
         }
     }
@@ -515,12 +537,12 @@ impl Relay {
                 let bytes = message.memory_bytes();
                 senders.over_share(message.receipt.door, message.class, bytes, share)
             },
-            |message| admitted.push((message.receipt.door, message.class, message.memory_bytes())),
+            |sender, class, bytes| admitted.push((sender, class, bytes)),
             &mut self.ends,
         );
-        for (door, class, bytes) in admitted {
-            senders.occupy(door, class, bytes);
-            senders.unhold(door);
+        for (sender, class, bytes) in admitted {
+            senders.occupy(sender, class, bytes);
+            senders.unhold(sender);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::lanes::{Answer, Notice};
-use super::message::{ClassId, DoorId, Receipt};
+use super::message::{ClassId, DoorId, Receipt, Tick};
 
 /// All senders.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ struct Sender {
     notices: Vec<Notice>,
     bytes_by_class: Vec<u64>,
     held: usize,
+    /// What was put into a lane before this was withdrawn.
+    withdrawn: Tick,
 }
 
 impl Senders {
@@ -55,6 +57,7 @@ impl Senders {
             notices: Vec::new(),
             bytes_by_class: vec![0; self.classes],
             held: 0,
+            withdrawn: Tick::ZERO,
         });
         DoorId {
             index,
@@ -80,6 +83,19 @@ impl Senders {
         }
     }
 
+    /// Notes that a sender takes back what it put into a lane before `now`.
+    pub fn withdraw(&mut self, id: DoorId, now: Tick) {
+        if let Some(sender) = self.get_mut(id) {
+            sender.withdrawn = now;
+        }
+    }
+
+    /// Whether its sender took back what it put into a lane at `at`.
+    #[must_use]
+    pub fn is_withdrawn(&self, id: DoorId, at: Tick) -> bool {
+        self.get(id).is_some_and(|sender| at < sender.withdrawn)
+    }
+
     /// Counts a message as held; the first one stops its sender.
     pub fn hold(&mut self, id: DoorId) {
         let Some(sender) = self.get_mut(id) else {
@@ -102,11 +118,13 @@ impl Senders {
         }
     }
 
-    /// Whether `bytes` more of a class would exceed the sender's share.
+    /// Whether `bytes` more of a class would exceed the sender's share. A sender that occupies nothing
+    /// may always have one message.
     #[must_use]
     pub fn over_share(&self, id: DoorId, class: ClassId, bytes: u64, share_max: u64) -> bool {
         self.get(id).is_some_and(|sender| {
-            !sender.site && sender.bytes_by_class[class.index()].saturating_add(bytes) > share_max
+            let occupied = sender.bytes_by_class[class.index()];
+            !sender.site && occupied > 0 && occupied.saturating_add(bytes) > share_max
         })
     }
 

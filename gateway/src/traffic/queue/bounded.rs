@@ -72,6 +72,8 @@ impl Queues {
             Ok(older) => {
                 self.budget.take(bytes);
                 self.end(older, Outcome::Superseded, ends);
+                // A newer value may be larger than the one that it stands for.
+                while !self.fits(class, 0) && self.make_room(class, 0, now, ends) {}
                 return Admission::Admitted;
             }
             Err(message) => *message,
@@ -101,12 +103,13 @@ impl Queues {
     }
 
     /// Admits what is held and has room now, in order for each sender. `over_share` says which
-    /// sender has its share of the class already. `released` is told of each that got a place.
+    /// sender has its share of the class already. `admitted` is told of each that got a place: its
+    /// sender, class and bytes.
     pub fn readmit(
         &mut self,
         now: Tick,
         mut over_share: impl FnMut(&Message) -> bool,
-        mut released: impl FnMut(&Message),
+        mut admitted: impl FnMut(DoorId, ClassId, u64),
         ends: &mut Ends,
     ) {
         for index in 0..self.classes.len() {
@@ -119,11 +122,12 @@ impl Queues {
                     kept.push_back(message);
                     continue;
                 }
-                released(&message);
+                let (class, bytes) = (message.class, message.memory_bytes());
                 if let Admission::Full(message) = self.admit(message, now, ends) {
                     self.classes[index].unpop_held(*message);
                     break;
                 }
+                admitted(sender, class, bytes);
             }
             while let Some(message) = kept.pop_back() {
                 self.classes[index].unpop_held(message);

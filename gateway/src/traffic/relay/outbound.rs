@@ -22,7 +22,10 @@ pub struct Outbound {
     links: [LinkState; 2],
     encoder: Encoder,
     classes: Vec<ClassSettings>,
+    /// Wire bytes of all classes, and of the first class alone: it is bound by the link's rate, never
+    /// by what others used up.
     rate: Option<Bucket>,
+    first_rate: Option<Bucket>,
     packet_bytes_max: u64,
     ack_timeout: Duration,
     /// The connections that carry the first class and the rest now.
@@ -68,14 +71,18 @@ impl Outbound {
             barren: false,
             paused_until: Tick::ZERO,
         };
+        let rate = || {
+            uplink
+                .rate_bytes_max
+                .map(|rate| Bucket::new(rate, Tick::ZERO))
+        };
         let names = settings.classes.iter().map(|class| class.name.clone());
         Self {
             links: [link(), link()],
             encoder: Encoder::new(uplink, &settings.gateway, settings.epoch, names.collect()),
             classes: settings.classes.clone(),
-            rate: uplink
-                .rate_bytes_max
-                .map(|rate| Bucket::new(rate, Tick::ZERO)),
+            rate: rate(),
+            first_rate: rate(),
             packet_bytes_max: uplink.packet_bytes_max.map_or(u64::MAX, u64::from),
             ack_timeout: uplink.ack_timeout,
             homes: Link::BOTH,
@@ -129,19 +136,9 @@ impl Outbound {
         if self.home(class) != Some(link) {
             return false;
         }
-        let state = &mut self.links[link as usize];
-        let open = state.up
-            && state.giving_up == GivingUp::No
-            && now >= state.paused_until
-            && state.window.admits(class)
-            && state
-                .publishes
-                .as_mut()
-                .is_none_or(|bucket| bucket.open(now));
-        // The first class may drive the link's rate into debt; the cloud's limit on publishes binds
-        // it too, since exceeding that ends the connection.
-        open && (class == ClassId::FIRST
-            || self.rate.as_mut().is_none_or(|bucket| bucket.open(now)))
+        let open = self.links[link as usize].admits(class, now);
+        let opens = |bucket: &mut Option<Bucket>| bucket.as_mut().is_none_or(|b| b.open(now));
+        open && opens(&mut self.first_rate) && (class == ClassId::FIRST || opens(&mut self.rate))
     }
 
     /// Sends a message; gives its wire bytes.
@@ -167,6 +164,7 @@ impl Outbound {
                 .min(u64::from(limits.packet_bytes_max)),
             now: (now, wall),
         };
+        let message_is_first = message.class == ClassId::FIRST;
         let Ok(bytes) = self.encoder.publish(&mut state.out, &message, packet) else {
             return Err(Box::new(message));
         };
@@ -178,7 +176,8 @@ impl Outbound {
         if let Some(bucket) = &mut state.publishes {
             bucket.take(1);
         }
-        if let Some(bucket) = &mut self.rate {
+        let first = message_is_first.then_some(&mut self.first_rate);
+        for bucket in [&mut self.rate].into_iter().chain(first).flatten() {
             bucket.take(bytes);
         }
         Ok(bytes)
@@ -189,34 +188,28 @@ impl Outbound {
         self.links[link as usize].window.mark_newest_doubled();
     }
 
-    /// Copies of first-class messages whose acknowledgement is late, with the connection to try
-    /// instead; also gives up a connection whose acknowledgements are overdue.
-    pub fn overdue(&mut self, now: Tick) -> Vec<(Link, Message)> {
-        let mut copies = Vec::new();
-        for link in Link::BOTH {
-            let other_up = self.links[link.other() as usize].up;
-            let state = &mut self.links[link as usize];
-            if !state.up {
-                continue;
-            }
-            if state
-                .window
-                .oldest()
-                .is_some_and(|at| now.since(at) >= self.ack_timeout)
-            {
+    /// Gives up connections whose acknowledgements are overdue.
+    pub fn give_up_overdue(&mut self, now: Tick) {
+        for state in &mut self.links {
+            let oldest = state.window.oldest();
+            if oldest.is_some_and(|at| now.since(at) >= self.ack_timeout) {
                 state.give_up();
             }
-            let patience = patience(&state.window);
-            let late = state.window.oldest_undoubled();
-            if other_up && late.is_some_and(|at| now.since(at) >= patience) {
-                let since = Tick::from_micros(
-                    now.micros() - u64::try_from(patience.as_micros()).unwrap_or(0),
-                );
-                let older = state.window.double_older_than(since);
-                copies.extend(older.into_iter().map(|message| (link.other(), message)));
-            }
         }
-        copies
+    }
+
+    /// A copy of a first-class message whose acknowledgement over `link` is late, if the other
+    /// connection can take it.
+    pub fn double_next(&mut self, link: Link, now: Tick) -> Option<Message> {
+        let patience = patience(&self.links[link as usize].window);
+        let oldest = self.links[link as usize].window.oldest_undoubled()?;
+        let other = &mut self.links[link.other() as usize];
+        if now.since(oldest) < patience || !other.admits(ClassId::FIRST, now) {
+            return None;
+        }
+        let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+        let since = Tick::from_micros(now.micros().saturating_sub(patience));
+        self.links[link as usize].window.double_next(since)
     }
 
     /// Gives a connection up: it was overtaken by the other one.
@@ -289,7 +282,12 @@ impl Outbound {
             if let Some(at) = state.window.oldest_undoubled() {
                 next = next.min(at.after(patience(&state.window)));
             }
-            for bucket in state.publishes.iter().chain(&self.rate) {
+            for bucket in state
+                .publishes
+                .iter()
+                .chain(&self.rate)
+                .chain(&self.first_rate)
+            {
                 if bucket.opens_at() > now {
                     next = next.min(bucket.opens_at());
                 }
@@ -344,6 +342,17 @@ const fn headers(bytes: u64) -> u64 {
 }
 
 impl LinkState {
+    fn admits(&mut self, class: ClassId, now: Tick) -> bool {
+        self.up
+            && self.giving_up == GivingUp::No
+            && now >= self.paused_until
+            && self.window.admits(class)
+            && self
+                .publishes
+                .as_mut()
+                .is_none_or(|bucket| bucket.open(now))
+    }
+
     fn give_up(&mut self) {
         if self.up && self.giving_up == GivingUp::No {
             self.giving_up = GivingUp::Wanted;

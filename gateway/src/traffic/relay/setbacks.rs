@@ -20,6 +20,7 @@ pub struct Setbacks {
     aside: Vec<(Tick, Message)>,
     /// By sequence; bounded by the messages aside, in flight and at a queue's front.
     strikes: HashMap<u64, Strikes>,
+    total: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,7 @@ impl Setbacks {
         };
         let strikes = self.strikes.entry(message.sequence).or_insert(first);
         strikes.count += 1;
+        self.total += 1;
         if strikes.count >= STRIKES_MAX && delivered > strikes.delivered {
             return Ruling::DeadLetter(Box::new(message));
         }
@@ -95,6 +97,12 @@ impl Setbacks {
             .iter()
             .filter(|(_, message)| message.class == class);
         of_class.count()
+    }
+
+    /// Setbacks so far.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
     }
 
     /// All messages that wait aside, at the end.

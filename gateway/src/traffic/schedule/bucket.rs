@@ -1,5 +1,4 @@
-//! A token bucket: what the link or the cloud limits, wire bytes or publishes a second. The first
-//! class may drive it into debt, so that it never waits behind what others used up.
+//! A token bucket: what the link or the cloud limits, wire bytes or publishes a second.
 
 use std::time::Duration;
 

@@ -175,34 +175,26 @@ impl Window {
         done
     }
 
-    /// Everything in flight, in order of sending; the connection ended.
+    /// Everything in flight, in order of receipt; the connection ended.
     pub fn take_all(&mut self) -> Vec<Sent> {
-        let classes = self.by_class.len();
-        let mut fresh = Self::new(classes);
+        let mut fresh = Self::new(self.by_class.len());
         fresh.ack_time = self.ack_time;
         let old = std::mem::replace(self, fresh);
         let unacknowledged = old.unacknowledged.into_iter().map(|(_, sent)| sent);
-        old.flight
-            .into_iter()
-            .flatten()
-            .chain(unacknowledged)
-            .collect()
+        let acknowledged = old.flight.into_iter().flatten();
+        let mut all: Vec<_> = acknowledged.chain(unacknowledged).collect();
+        all.sort_by_key(|sent| sent.message.sequence);
+        all
     }
 
-    /// First-class messages that wait for an acknowledgement since before `since` and have not been
-    /// doubled: they are marked as doubled, and copies of them given.
-    pub fn double_older_than(&mut self, since: Tick) -> Vec<Message> {
-        let mut copies = Vec::new();
-        for sent in self.flight.iter_mut().flatten() {
-            if sent.at > since {
-                break;
-            }
-            if sent.message.class == ClassId::FIRST && !sent.doubled {
-                sent.doubled = true;
-                copies.push(sent.message.clone());
-            }
-        }
-        copies
+    /// A copy of the oldest first-class message that was sent before `since`, is not acknowledged and
+    /// was not doubled; it is marked as doubled.
+    pub fn double_next(&mut self, since: Tick) -> Option<Message> {
+        let sent = self.flight.iter_mut().flatten();
+        let mut late = sent.take_while(|sent| sent.at <= since);
+        let sent = late.find(|sent| sent.message.class == ClassId::FIRST && !sent.doubled)?;
+        sent.doubled = true;
+        Some(sent.message.clone())
     }
 
     /// Marks the newest message as doubled: it is itself a copy.

@@ -1,0 +1,2 @@
+//! System tests.
+mod simulation;

@@ -1,0 +1,198 @@
+//! A simulated device: publishes, keeps what is not acknowledged, stops when it is held, and brings
+//! everything unacknowledged again when it reconnects or loses patience.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::traffic::lanes::{Answer, Batch, Notice};
+use tidegate::traffic::message::{ClassId, DoorId, Message, QoS, Receipt, Tick};
+use tidegate::traffic::queue::ClassSettings;
+use tidegate::traffic::relay::Relay;
+
+use super::Dice;
+
+/// A device stays unanswered for at most this many messages.
+const UNANSWERED_MAX: usize = 50;
+/// How long it stays held.
+const HOLD_MAX: Duration = Duration::from_secs(30);
+
+pub struct Device {
+    pub door: DoorId,
+    name: String,
+    next: u64,
+    token: u32,
+    /// Unanswered, by number of the message: its class.
+    unanswered: BTreeMap<u64, usize>,
+    /// Tokens of this connection, to numbers.
+    tokens: HashMap<u32, u64>,
+    resend: bool,
+    held_since: Option<Tick>,
+    acknowledged: Vec<(String, usize)>,
+    classes: usize,
+    payload_bytes: u64,
+}
+
+impl Device {
+    pub fn new(index: u64, classes: usize, relay: &mut Relay, dice: &mut Dice) -> Self {
+        let name = format!("d{index}");
+        Self {
+            door: relay.open(Arc::from(name.as_str()), dice.permille(200)),
+            name,
+            next: 0,
+            token: 0,
+            unanswered: BTreeMap::new(),
+            tokens: HashMap::new(),
+            resend: false,
+            held_since: None,
+            acknowledged: Vec::new(),
+            classes,
+            payload_bytes: 1 + dice.below(1500),
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
+    pub fn acknowledged(&self) -> impl Iterator<Item = (&String, usize)> {
+        self.acknowledged
+            .iter()
+            .map(|(identity, class)| (identity, *class))
+    }
+
+    /// A new connection: what is unanswered will be brought again.
+    pub fn reconnect(&mut self, relay: &mut Relay) {
+        relay.close(self.door);
+        self.door = relay.open(Arc::from(self.name.as_str()), false);
+        self.tokens.clear();
+        self.held_since = None;
+        self.resend = !self.unanswered.is_empty();
+    }
+
+    pub fn lose_patience(&mut self, relay: &mut Relay, now: Tick) {
+        if self
+            .held_since
+            .is_some_and(|since| now.since(since) > HOLD_MAX)
+        {
+            relay.withdraw(self.door, now);
+            self.tokens.clear();
+            self.held_since = None;
+            self.resend = !self.unanswered.is_empty();
+        }
+    }
+
+    pub fn publish(
+        &mut self,
+        dice: &mut Dice,
+        now: Tick,
+        classes: &[ClassSettings],
+    ) -> Option<Batch> {
+        if self.held_since.is_some() || self.resend || dice.permille(300) {
+            return None;
+        }
+        let mut messages = Vec::new();
+        for _ in 0..1 + dice.below(20) {
+            if self.unanswered.len() >= UNANSWERED_MAX {
+                break;
+            }
+            self.next += 1;
+            let class = dice.below(self.classes as u64) as usize;
+            let qos = if dice.permille(800) {
+                QoS::AtLeastOnce
+            } else {
+                QoS::AtMostOnce
+            };
+            messages.push(self.message(self.next, class, qos, now, dice.permille(20)));
+        }
+        self.batch(messages, now, classes)
+    }
+
+    pub fn resend(&mut self, now: Tick, classes: &[ClassSettings]) -> Option<Batch> {
+        if !std::mem::take(&mut self.resend) {
+            return None;
+        }
+        let again: Vec<_> = self
+            .unanswered
+            .iter()
+            .map(|(n, class)| (*n, *class))
+            .collect();
+        let again = again
+            .into_iter()
+            .map(|(n, class)| self.message(n, class, QoS::AtLeastOnce, now, false))
+            .collect();
+        self.batch(again, now, classes)
+    }
+
+    pub fn notices(&mut self, notices: Vec<Notice>, now: Tick) {
+        for notice in notices {
+            match notice {
+                Notice::Held => self.held_since = Some(now),
+                Notice::Released => self.held_since = None,
+                Notice::Answer { token, answer } => self.answered(token, answer),
+            }
+        }
+    }
+
+    fn answered(&mut self, token: u32, answer: Answer) {
+        // A token of before the last withdrawal names nothing any more.
+        let Some(number) = self.tokens.remove(&token) else {
+            return;
+        };
+        let class = self.unanswered.remove(&number).expect("answered twice");
+        if answer == Answer::Accepted {
+            self.acknowledged
+                .push((identity(&self.name, class, number), class));
+        }
+    }
+
+    fn message(&mut self, number: u64, class: usize, qos: QoS, now: Tick, large: bool) -> Message {
+        let token = (qos != QoS::AtMostOnce).then(|| {
+            self.token += 1;
+            self.tokens.insert(self.token, number);
+            self.unanswered.insert(number, class);
+            self.token
+        });
+        let topic = format!("{}/{class}", self.name);
+        let mut payload = identity(&self.name, class, number).into_bytes();
+        payload.push(b' ');
+        let pad = if large {
+            8000
+        } else {
+            self.payload_bytes as usize
+        };
+        payload.resize(payload.len().max(pad), b'x');
+        Message {
+            topic: Arc::from(topic),
+            payload: payload.into(),
+            properties: Box::default(),
+            class: ClassId(class as u8),
+            key: None,
+            qos,
+            retain: false,
+            received: now,
+            expires: Tick::NEVER,
+            publisher_expires: Tick::NEVER,
+            stands_for: 1,
+            sequence: 0,
+            receipt: Receipt {
+                door: self.door,
+                token,
+            },
+        }
+    }
+
+    fn batch(&self, messages: Vec<Message>, at: Tick, _classes: &[ClassSettings]) -> Option<Batch> {
+        (!messages.is_empty()).then_some(Batch {
+            door: self.door,
+            at,
+            messages,
+            unreadable: 0,
+        })
+    }
+}
+
+/// What the payload begins with: device, class and number.
+fn identity(name: &str, class: usize, number: u64) -> String {
+    format!("{name}/{class}/{number}")
+}
