@@ -3,9 +3,15 @@
 //! with rules shared by all, holds no message, and never fails: a payload that a condition cannot
 //! read does not match, and is counted.
 
+mod condition;
+mod filter;
+mod reading;
+mod remembered;
+mod trie;
 mod verdict;
 
-pub use verdict::{Classifier, RuleFault, Rules};
+pub use filter::{Filter, FilterFault, TopicFault, check_topic};
+pub use verdict::{Classifier, RULES_MAX, RuleFault, Rules};
 
 use std::sync::Arc;
 use std::time::Duration;
