@@ -5,11 +5,11 @@
 use std::fmt;
 
 /// Longest filter or topic in bytes: an MQTT string has a two-byte length (MQTT 5, 1.5.4).
-pub const TOPIC_BYTES_MAX: usize = 65_535;
+pub(super) const TOPIC_BYTES_MAX: usize = 65_535;
 
 /// Most levels of a filter. It bounds the depth of the trie; a site that names its sensors by more
 /// than this many levels is not known, the deepest in use have about twenty.
-pub const FILTER_LEVELS_MAX: usize = 128;
+pub(super) const FILTER_LEVELS_MAX: usize = 128;
 
 /// A valid topic filter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,11 @@ impl Budget {
             .is_ok()
     }
 
+    #[cfg(test)]
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
     fn give_back(&self, bytes: u64) {
         self.left.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -100,6 +105,11 @@ impl Topics {
             self.last = self.find(topic).unwrap_or_else(|| self.learn(topic, rules));
         }
         &self.last
+    }
+
+    #[cfg(test)]
+    pub(super) const fn held_bytes(&self) -> u64 {
+        self.young.bytes + self.old.bytes
     }
 
     fn find(&mut self, topic: &str) -> Option<Known> {

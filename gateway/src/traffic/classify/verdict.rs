@@ -298,3 +298,248 @@ impl Classifier {
         std::mem::take(&mut self.unreadable)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The three classes of the embedded defaults, in short.
+    pub(in super::super) fn classes() -> Vec<ClassSettings> {
+        let class = |name: &str, delivery, ttl: Option<u64>| ClassSettings {
+            name: name.into(),
+            delivery,
+            weight: 1,
+            ttl: ttl.map(Duration::from_secs),
+            queue_bytes_max: 8 << 20,
+            client_bytes_max: 4 << 20,
+            keep_qos0: false,
+        };
+        vec![
+            class("critical", Delivery::Guaranteed, None),
+            class("normal", Delivery::Buffered, Some(7 * 86_400)),
+            class("low", Delivery::Latest, None),
+        ]
+    }
+
+    /// A rule on topics alone; its name says its class.
+    pub(in super::super) fn rule(filters: &[&str], class: u8) -> RuleSettings {
+        RuleSettings {
+            name: "".into(),
+            filters: filters.iter().map(ToString::to_string).collect(),
+            when: None,
+            class: ClassId(class),
+            key: None,
+            ttl: None,
+        }
+    }
+
+    /// Compiles them, named by place, with `normal` as the default class and plenty to remember.
+    pub(in super::super) fn rules_with(rules: &[RuleSettings]) -> Rules {
+        compile(rules, 1 << 20).unwrap()
+    }
+
+    fn compile(rules: &[RuleSettings], topics_bytes_max: u64) -> Result<Rules, Vec<RuleFault>> {
+        let mut rules = rules.to_vec();
+        for (place, rule) in rules.iter_mut().enumerate() {
+            rule.name = format!("rule {}", place + 1).into();
+        }
+        Rules::compile(&rules, &classes(), ClassId(1), topics_bytes_max)
+    }
+
+    fn when(filters: &[&str], when: &str, class: u8) -> RuleSettings {
+        RuleSettings {
+            when: Some(when.into()),
+            ..rule(filters, class)
+        }
+    }
+
+    fn classifier(rules: &[RuleSettings]) -> Classifier {
+        Classifier::new(Arc::new(rules_with(rules)))
+    }
+
+    #[test]
+    fn does_the_first_rule_that_matches_decide() {
+        let mut door = classifier(&[rule(&["a/#"], 2), rule(&["a/b"], 0), rule(&["#"], 255)]);
+        let verdict = door.classify("a/b", b"");
+        assert_eq!((verdict.class, verdict.rule), (ClassId(2), Some(0)));
+        assert_eq!(door.classify("b", b"").class, ClassId::DISCARD);
+        let verdict = door.classify("$SYS/x", b"");
+        assert_eq!((verdict.class, verdict.rule), (ClassId(1), None));
+        assert_eq!(&*verdict.topic, "$SYS/x");
+    }
+
+    #[test]
+    fn whose_time_to_live_counts() {
+        let own = RuleSettings {
+            ttl: Some(Duration::from_secs(5)),
+            ..rule(&["own"], 1)
+        };
+        let mut door = classifier(&[own, rule(&["never"], 0)]);
+        assert_eq!(door.classify("own", b"").ttl, Some(Duration::from_secs(5)));
+        assert_eq!(door.classify("never", b"").ttl, None);
+        assert_eq!(
+            door.classify("x", b"").ttl,
+            Some(Duration::from_secs(7 * 86_400))
+        );
+    }
+
+    #[test]
+    fn does_a_condition_decide_each_message_anew() {
+        let mut door = classifier(&[
+            when(&["v/+"], "payload.rms > 7.1", 0),
+            when(&["v/+"], "topic.endsWith('9')", 1),
+            rule(&["v/#"], 2),
+        ]);
+        for _ in 0..2 {
+            assert_eq!(door.classify("v/1", br#"{"rms":8}"#).rule, Some(0));
+            assert_eq!(door.classify("v/1", br#"{"rms":7}"#).rule, Some(2));
+            assert_eq!(door.classify("v/9", br#"{"rms":7}"#).rule, Some(1));
+        }
+        assert_eq!(door.take_unreadable(), 0);
+    }
+
+    #[test]
+    fn is_an_unreadable_payload_counted_once_and_passed_on() {
+        let mut door = classifier(&[
+            when(&["v"], "payload.a > 1.0", 0),
+            when(&["v"], "payload.b > 1.0", 0),
+            when(&["v"], "topic == 'v' && payload.c", 0),
+            rule(&["#"], 2),
+        ]);
+        assert_eq!(door.classify("v", b"\xff\xfe").rule, Some(3));
+        assert_eq!(door.take_unreadable(), 1);
+        assert_eq!(door.classify("v", br#"{"b":2}"#).rule, Some(1));
+        assert_eq!(door.take_unreadable(), 1);
+        let large = vec![b' '; super::super::reading::PAYLOAD_BYTES_MAX + 1];
+        assert_eq!(door.classify("v", &large).rule, Some(3));
+        assert_eq!(door.take_unreadable(), 1);
+        assert_eq!(door.classify("w", b"\xff").rule, Some(3));
+        assert_eq!(door.take_unreadable(), 0, "no condition asked");
+    }
+
+    #[test]
+    fn what_the_key_of_a_message_is() {
+        let mut door = classifier(&[RuleSettings {
+            key: Some("/id".into()),
+            ..rule(&["k/#"], 2)
+        }]);
+        assert_eq!(
+            door.classify("k/1", br#"{"id":7}"#).key.as_deref(),
+            Some("7")
+        );
+        assert_eq!(door.classify("other", br#"{"id":7}"#).key, None);
+        assert_eq!(door.take_unreadable(), 0);
+        assert_eq!(door.classify("k/1", b"7").key, None);
+        assert_eq!(door.take_unreadable(), 1);
+    }
+
+    #[test]
+    fn which_topics_a_guaranteed_class_can_reach() {
+        let mut door = classifier(&[
+            rule(&["gone/#"], 255),
+            when(&["maybe/#", "gone/x"], "payload.x", 0),
+            rule(&["maybe/not"], 2),
+            rule(&["sure/#"], 0),
+            when(&["low/#"], "payload.x", 2),
+            rule(&["low/alarm"], 0),
+            rule(&["low/plain"], 2),
+        ]);
+        for (topic, expected) in [
+            ("gone/x", false),
+            ("maybe/1", true),
+            ("maybe/not", true),
+            ("sure", true),
+            ("low/alarm", true),
+            ("low/plain", false),
+            ("low/x", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(door.rules.guaranteed_can_reach(topic), expected, "{topic}");
+            assert_eq!(door.guaranteed_can_reach(topic), expected, "{topic}");
+        }
+        let all = Rules::compile(&[], &classes(), ClassId::FIRST, 0).unwrap();
+        assert!(all.guaranteed_can_reach("unknown"), "the default class");
+    }
+
+    #[test]
+    fn are_all_faults_of_all_rules_told() {
+        let faults = compile(
+            &[
+                rule(&["a/#/b", "ok", ""], 0),
+                rule(&["ok"], 0),
+                when(&["ok"], "payload.x >", 0),
+                RuleSettings {
+                    key: Some("id".into()),
+                    ..when(&[], "rms > 1", 0)
+                },
+            ],
+            0,
+        )
+        .unwrap_err();
+        let places: Vec<_> = faults.iter().map(|fault| fault.rule).collect();
+        assert_eq!(places, [0, 0, 2, 3, 3, 3]);
+        assert!(faults[0].to_string().starts_with("rule 1: topic `a/#/b`:"));
+    }
+
+    #[test]
+    fn do_messages_of_a_topic_share_its_text() {
+        let mut door = classifier(&[]);
+        let first = door.classify("a", b"").topic;
+        door.classify("b", b"");
+        assert!(Arc::ptr_eq(&first, &door.classify("a", b"").topic));
+    }
+
+    #[test]
+    fn do_all_doors_together_stay_within_the_bound() {
+        let bytes_max = 64 * 1024;
+        let rules = Arc::new(compile(&[when(&["a/#"], "payload.x", 0)], bytes_max).unwrap());
+        let mut doors: Vec<_> = (0..4)
+            .map(|_| Classifier::new(Arc::clone(&rules)))
+            .collect();
+        for n in 0..20_000 {
+            for (at, door) in doors.iter_mut().enumerate() {
+                let topic = format!("a/{at}/{n}");
+                assert_eq!(*door.classify(&topic, b"{}").topic, *topic);
+            }
+        }
+        let held: u64 = doors.iter().map(|door| door.topics.held_bytes()).sum();
+        assert_eq!(held + rules.budget.left_bytes(), bytes_max);
+        assert!(held > bytes_max / 4, "{held} bytes remembered");
+        drop(doors);
+        assert_eq!(rules.budget.left_bytes(), bytes_max, "given back");
+    }
+
+    #[test]
+    fn is_a_topic_in_use_kept_while_others_are_forgotten() {
+        let rules = Arc::new(compile(&[], 64 * 1024).unwrap());
+        let mut door = Classifier::new(rules);
+        let mut kept = door.classify("in use", b"").topic;
+        let mut anew = 0;
+        for n in 0..20_000 {
+            door.classify(&format!("passing/{n}"), b"");
+            let topic = door.classify("in use", b"").topic;
+            anew += u32::from(!Arc::ptr_eq(&kept, &topic));
+            kept = topic;
+        }
+        assert!(anew < 3, "looked up {anew} times");
+    }
+
+    #[test]
+    fn does_a_door_without_memory_still_say_the_same() {
+        let rules = Arc::new(compile(&[rule(&["a/+"], 0), rule(&["#"], 2)], 0).unwrap());
+        let mut door = Classifier::new(rules);
+        for _ in 0..3 {
+            assert_eq!(door.classify("a/b", b"").class, ClassId(0));
+            assert_eq!(door.classify("b", b"").class, ClassId(2));
+        }
+        assert_eq!(door.topics.held_bytes(), 0);
+    }
+
+    #[test]
+    fn how_many_rules_are_taken() {
+        let one = rule(&["a"], 0);
+        assert!(compile(&vec![one.clone(); RULES_MAX], 0).is_ok());
+        let faults = compile(&vec![one; RULES_MAX + 1], 0).unwrap_err();
+        assert!(faults[0].reason.contains("10000"), "{}", faults[0]);
+    }
+}
