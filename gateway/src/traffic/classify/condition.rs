@@ -442,7 +442,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(600))]
+        #![proptest_config(ProptestConfig::with_cases(300))]
 
         #[test]
         fn does_no_text_upset_the_compiler(text in bracket_dense()) {
