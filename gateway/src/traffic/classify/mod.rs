@@ -3,9 +3,19 @@
 //! with rules shared by all, holds no message, and never fails: a payload that a condition cannot
 //! read does not match, and is counted.
 
+mod bounds;
+mod condition;
+mod explain;
+mod filter;
+mod reading;
+mod remembered;
+mod trie;
 mod verdict;
+mod vocabulary;
 
-pub use verdict::{Classifier, RuleFault, Rules};
+pub use explain::{Ending, Explanation, Fate, Found, Key, Step, explain};
+pub use filter::{Filter, FilterFault, Mismatch, TopicFault, check_topic};
+pub use verdict::{Classifier, RULES_MAX, RuleFault, Rules};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +29,14 @@ pub struct RuleSettings {
     pub name: Arc<str>,
     /// Topic filters (MQTT 5, 4.7); one that matches is enough.
     pub filters: Vec<String>,
-    /// A CEL condition over `payload` (parsed JSON) and `topic`, if any.
+    /// A CEL condition over `payload` (parsed JSON, at most 16 KiB; its numbers are doubles) and
+    /// `topic`, if any.
     pub when: Option<String>,
     /// The class it gives.
     pub class: ClassId,
     /// Where in the payload the key stands (RFC 6901 JSON pointer); `None`: the topic is the key.
+    /// It takes the topic's place: two topics of a class that carry the same key there supersede
+    /// each other. At most 256 bytes; text, number or truth value, all as text.
     pub key: Option<String>,
     /// Time to live that this rule gives, before the class's.
     pub ttl: Option<Duration>,
