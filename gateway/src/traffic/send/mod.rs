@@ -3,6 +3,20 @@
 //! `upstream`, which connects, writes, and reports acknowledgements. A PUBACK is tied to its message
 //! by the window, never by the door.
 
+mod answers;
+pub mod backoff;
+mod dial;
+mod greeting;
+pub mod handshake;
+mod outbox;
+mod pairing;
+mod pulse;
+mod reason;
+pub mod secret;
+pub mod tls;
+pub mod upstream;
+mod wire;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
