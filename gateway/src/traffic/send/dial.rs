@@ -36,8 +36,8 @@ const TLS_BUFFER_BYTES: usize = 16 * 1024;
 const ADDRESSES_MAX: usize = 16;
 
 /// A byte stream, with TLS or without.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// A connection that is up.
 pub(super) struct Dialed {

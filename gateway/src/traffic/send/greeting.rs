@@ -41,7 +41,7 @@ pub(super) fn connect(
             client_id,
             clean_session: true,
             last_will: None,
-            login: login.then(|| v4::Login { username, password }),
+            login: login.then_some(v4::Login { username, password }),
         }
         .write(&mut packet)
         .map_err(|error| error.to_string()),
@@ -53,7 +53,7 @@ pub(super) fn connect(
         }
         .write(
             &None,
-            &login.then(|| v5::Login { username, password }),
+            &login.then_some(v5::Login { username, password }),
             &mut packet,
         )
         .map_err(|error| error.to_string()),

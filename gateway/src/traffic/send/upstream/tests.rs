@@ -364,10 +364,14 @@ impl Secured {
         Self { broker, authority }
     }
 
+    /// A new file each time: the settings of several clients live side by side.
     fn file(&self, name: &str, content: &str) -> Option<PathBuf> {
-        let path = self.broker.dir.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        Some(path)
+        let mut file = tempfile::Builder::new()
+            .prefix(name)
+            .tempfile_in(self.broker.dir.path())
+            .unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        Some(file.keep().unwrap().1)
     }
 
     fn settings(&self, ca: &Authority, identity: Option<(String, String)>) -> UplinkSettings {
