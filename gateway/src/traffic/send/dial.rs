@@ -17,7 +17,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::answers::{Broken, first_packet};
+use super::answers::first_packet;
 use super::greeting::{Refusal, Welcome, connack, connect};
 use super::pairing::Ending;
 use super::secret::{Revealed, SecretError};
@@ -69,8 +69,8 @@ pub(super) enum DialError {
     Handshake(String),
     /// The time was up at this step.
     TooLate(Step, Option<SocketAddr>, Duration),
-    /// The upstream closed the connection instead of answering.
-    Closed(SocketAddr),
+    /// The upstream closed the connection instead of answering, over TLS or not.
+    Closed(SocketAddr, bool),
     /// CONNACK said no.
     Refused(u8, String),
     /// The upstream takes no QoS 1.
@@ -82,6 +82,7 @@ pub(super) enum DialError {
 /// How far a try came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    Files,
     Name,
     Tcp,
     Tls,
@@ -100,6 +101,10 @@ impl fmt::Display for DialError {
             ),
             Self::NoAddress(None) => f.write_str("its name has no address"),
             Self::Network(step, address, error) => network(f, *step, *address, error),
+            Self::TooLate(Step::Files, _, time) => write!(
+                f,
+                "its certificates and secrets could not be read within {time:?}: does their disk hang?"
+            ),
             Self::TooLate(Step::Name, _, time) => {
                 write!(f, "its name was not resolved within {time:?}: is the network up?")
             }
@@ -118,9 +123,14 @@ impl fmt::Display for DialError {
                 "{}it accepted the connection and sent no CONNACK within {time:?}: is this an MQTT port, does it want TLS (mqtts://)?",
                 At(*address)
             ),
-            Self::Closed(address) => write!(
+            Self::Closed(address, false) => write!(
                 f,
                 "{}it closed the connection instead of a CONNACK: is this an MQTT port, does it want TLS (mqtts://), may this client connect?",
+                At(Some(*address))
+            ),
+            Self::Closed(address, true) => write!(
+                f,
+                "{}it closed the connection instead of a CONNACK: may this client connect with its client id and certificate?",
                 At(Some(*address))
             ),
             Self::Refused(_, why) => write!(f, "it refused: {why}"),
@@ -171,7 +181,7 @@ impl DialError {
     pub(super) const fn ending(&self) -> Ending {
         match self {
             Self::Refused(code, _) => Ending::Refused(*code),
-            Self::Closed(_) => Ending::ClosedByPeer(None),
+            Self::Closed(..) => Ending::ClosedByPeer(None),
             _ => Ending::Other,
         }
     }
@@ -186,17 +196,18 @@ impl DialError {
         match self {
             Self::Network(step, _, error) => format!("{step:?} {:?}", error.kind()),
             Self::TooLate(step, ..) => format!("{step:?} too late"),
-            Self::Closed(_) => "closed".to_owned(),
+            Self::Closed(..) => "closed".to_owned(),
             Self::NotMqtt(_) => "not MQTT".to_owned(),
             other => other.to_string(),
         }
     }
 
-    /// Whether another address of the same name would say the same.
-    const fn is_final(&self) -> bool {
+    /// Whether another address is worth a try now. What an upstream answered is an answer; the next
+    /// try begins with the next address all the same.
+    const fn is_worth_another(&self) -> bool {
         matches!(
             self,
-            Self::Handshake(_) | Self::Refused(..) | Self::NoQos1 | Self::Settings(_)
+            Self::TooLate(..) | Self::Network(Step::Tcp | Step::Tls, ..)
         )
     }
 }
@@ -211,7 +222,9 @@ pub(super) async fn dial(
     let remote = &settings.remote;
     let whole = remote.connect_timeout;
     let deadline = clock.now().after(whole);
-    let caller = Caller::prepare(settings, link, clock).await?;
+    let caller = timeout(whole, Caller::prepare(settings, link, clock))
+        .await
+        .map_err(|_| DialError::TooLate(Step::Files, None, whole))??;
     let mut addresses = timeout(whole, resolve(remote))
         .await
         .map_err(|_| DialError::TooLate(Step::Name, None, whole))??;
@@ -224,7 +237,7 @@ pub(super) async fn dial(
         left = left.saturating_sub(1);
         result = caller.call(address, share).await;
         match &result {
-            Err(error) if !error.is_final() => {}
+            Err(error) if error.is_worth_another() => {}
             _ => break,
         }
     }
@@ -337,7 +350,7 @@ impl<'a> Caller<'a> {
         let written = write(&mut stream, &self.connect).await;
         let mut received = BytesMut::new();
         let welcome = match self.answer(&mut stream, address, &mut received).await {
-            Err(DialError::Closed(_)) if written.is_err() => {
+            Err(DialError::Closed(..)) if written.is_err() => {
                 let error = written
                     .err()
                     .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
@@ -369,12 +382,10 @@ impl<'a> Caller<'a> {
                     let _ = received.split_to(size);
                     return welcome.map_err(|refusal| refused(refusal, address));
                 }
-                Err(Broken::Length | Broken::TooLong | _) => {
-                    return Err(DialError::NotMqtt(address));
-                }
+                Err(_) => return Err(DialError::NotMqtt(address)),
             }
             match stream.read_buf(received).await {
-                Ok(0) => return Err(DialError::Closed(address)),
+                Ok(0) => return Err(DialError::Closed(address, self.tls.is_some())),
                 Ok(_) => {}
                 Err(error) => return Err(self.broken(address, error)),
             }
@@ -388,7 +399,7 @@ impl<'a> Caller<'a> {
         );
         match &self.tls {
             Some((_, _, tls)) if !closed => self.explain(Step::Connack, address, error, tls),
-            _ if closed => DialError::Closed(address),
+            _ if closed => DialError::Closed(address, self.tls.is_some()),
             _ => DialError::Network(Step::Connack, address, error),
         }
     }

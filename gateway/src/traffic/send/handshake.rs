@@ -161,3 +161,90 @@ fn alert_words(alert: AlertDescription) -> String {
         other => format!("alert {other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use AlertDescription as Alert;
+    use CertificateError as Fault;
+
+    fn with_identity() -> TlsSettings {
+        TlsSettings {
+            cert: Some("/etc/tidegate/cert.pem".into()),
+            ..TlsSettings::default()
+        }
+    }
+
+    fn all_sentences() -> Vec<String> {
+        let ours = with_identity();
+        let faults = [
+            Fault::UnknownIssuer,
+            Fault::Expired,
+            Fault::NotValidYet,
+            Fault::NotValidForName,
+            Fault::Revoked,
+            Fault::BadSignature,
+        ];
+        let alerts = [
+            Alert::CertificateRequired,
+            Alert::UnknownCA,
+            Alert::CertificateExpired,
+            Alert::CertificateRevoked,
+            Alert::BadCertificate,
+            Alert::CertificateUnknown,
+            Alert::UnsupportedCertificate,
+            Alert::DecryptError,
+            Alert::AccessDenied,
+            Alert::NoApplicationProtocol,
+            Alert::ProtocolVersion,
+            Alert::UnrecognisedName,
+            Alert::InternalError,
+        ];
+        let faults = faults.map(rustls::Error::InvalidCertificate);
+        let alerts = alerts.map(rustls::Error::AlertReceived);
+        faults
+            .iter()
+            .chain(&alerts)
+            .map(|error| explain_tls(error, "cloud.example", &ours))
+            .collect()
+    }
+
+    #[test]
+    fn does_each_fault_have_a_sentence_of_its_own() {
+        let sentences = all_sentences();
+        for (index, sentence) in sentences.iter().enumerate() {
+            assert!(!sentence.contains('\n'), "{sentence}");
+            let again = sentences.iter().position(|other| other == sentence);
+            assert_eq!(again, Some(index), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn does_a_missing_client_certificate_differ_from_a_rejected_one() {
+        let error = rustls::Error::AlertReceived(Alert::CertificateRequired);
+        let missing = explain_tls(&error, "h", &TlsSettings::default());
+        let rejected = explain_tls(&error, "h", &with_identity());
+        assert!(missing.contains("set `cert` and `key`"), "{missing}");
+        assert!(rejected.contains("/etc/tidegate/cert.pem"), "{rejected}");
+    }
+
+    #[test]
+    fn are_a_certificates_names_shown_few_and_harmless() {
+        let presented = vec!["a\nb".repeat(1_000); 1_000];
+        let sentence = explain_tls(
+            &rustls::Error::InvalidCertificate(Fault::NotValidForNameContext {
+                expected: rustls_pki_types::ServerName::try_from("h").unwrap(),
+                presented,
+            }),
+            "h",
+            &TlsSettings::default(),
+        );
+        assert!(sentence.len() < 2_000 && !sentence.contains('\n'));
+    }
+
+    #[test]
+    fn is_what_is_not_tls_left_to_others() {
+        let error = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(explain(&error, "h", &TlsSettings::default()), None);
+    }
+}

@@ -203,14 +203,15 @@ impl Keeper {
         }
         down.await?;
         self.backoff.ended(now.since(since));
-        let until = now.after(self.backoff.wait());
+        let wait = self.backoff.wait();
+        let until = self.rest().unwrap_or(now.after(wait));
         warn!(
             "{}: connection lost, {ended}; next try in {}.",
             self.who,
             Seconds(until.since(now))
         );
         self.say_one_only(one_only);
-        Ok(self.rest().unwrap_or(until))
+        Ok(until)
     }
 
     /// A try came to nothing; gives the time of the next.
