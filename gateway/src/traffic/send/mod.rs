@@ -8,6 +8,7 @@ pub mod backoff;
 mod dial;
 mod greeting;
 pub mod handshake;
+mod no_connection;
 mod outbox;
 mod pairing;
 mod pulse;

@@ -179,10 +179,12 @@ impl Pairing {
         self.give_way(OneOnly::Closed, now)
     }
 
-    /// The counts stay where they are: after the rest, one more sign is enough.
+    /// The counts stay where they are: after the rest, one more sign is enough. Said once a rest:
+    /// when the urgent link stays in between, the bulk one's return ends it with one more sign.
     fn give_way(&mut self, why: OneOnly, now: Tick) -> Option<OneOnly> {
+        let is_news = self.rest_until.is_none_or(|until| now >= until);
         self.rest_until = Some(now.after(REST));
-        Some(why)
+        is_news.then_some(why)
     }
 
     /// The two lived side by side, or neither lived: no sign counts.
@@ -239,6 +241,19 @@ mod tests {
         assert_eq!(pairing.up(Urgent, at(20), at(30)), None);
         pairing.down(Urgent, CUT, at(405));
         assert_eq!(pairing.up(Bulk, at(400), at(410)), Some(OneOnly::TakeOver));
+    }
+
+    #[test]
+    fn is_it_said_once_when_the_urgent_one_came_last() {
+        let mut pairing = pairing();
+        pairing.up(Urgent, at(0), at(10));
+        pairing.up(Bulk, at(20), at(30));
+        assert_eq!(pairing.down(Urgent, CUT, at(31)), None);
+        pairing.up(Urgent, at(400), at(410));
+        assert_eq!(pairing.down(Bulk, CUT, at(411)), Some(OneOnly::TakeOver));
+        pairing.up(Bulk, at(800), at(810));
+        assert_eq!(pairing.down(Urgent, CUT, at(811)), None);
+        assert!(pairing.rest(Urgent, at(812)).is_some());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
-use super::dial::{DialError, Dialed, dial};
+use super::dial::{Dialed, dial};
+use super::no_connection::DialError;
 use super::pairing::{OneOnly, Pairing, REST};
 use super::wire::{self, Ended, FAREWELL_MAX, Name};
 use super::{Link, LinkCommand, LinkEvent, UplinkSettings};

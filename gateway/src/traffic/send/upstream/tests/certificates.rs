@@ -62,8 +62,10 @@ impl Secured {
         std::fs::write(dir.path().join("ca"), &authority.pem).unwrap();
         std::fs::write(dir.path().join("cert"), cert).unwrap();
         std::fs::write(dir.path().join("key"), key).unwrap();
-        let lines = "cafile {dir}/ca\ncertfile {dir}/cert\nkeyfile {dir}/key\nrequire_certificate true\nallow_anonymous true";
-        let broker = Broker::start_in(dir, free_port(), lines);
+        let lines =
+            "cafile {dir}/ca\ncertfile {dir}/cert\nkeyfile {dir}/key\nrequire_certificate true";
+        let lines = format!("{lines}\n{OPEN}");
+        let broker = Broker::start_in(dir, free_port(), &lines);
         Self { broker, authority }
     }
 

@@ -97,7 +97,8 @@ impl Drop for Broker {
     }
 }
 
-pub(super) const OPEN: &str = "allow_anonymous true";
+/// Takes whatever a test writes at once.
+pub(super) const OPEN: &str = "allow_anonymous true\nmax_inflight_messages 65535";
 
 pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
