@@ -60,6 +60,7 @@ impl fmt::Display for OneOnly {
 #[derive(Debug)]
 pub(super) struct Pairing {
     protocol: Protocol,
+    /// The urgent link's, the bulk link's.
     seen: [Seen; 2],
     takeovers: u8,
     closings: u8,
@@ -193,9 +194,12 @@ impl Pairing {
         self.rest_until = None;
     }
 
-    #[allow(clippy::indexing_slicing, reason = "a link is 0 or 1")]
     const fn of(&mut self, link: Link) -> &mut Seen {
-        &mut self.seen[link as usize]
+        let [urgent, bulk] = &mut self.seen;
+        match link {
+            Link::Urgent => urgent,
+            Link::Bulk => bulk,
+        }
     }
 }
 

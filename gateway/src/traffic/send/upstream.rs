@@ -1,7 +1,7 @@
 //! The door to the upstream: keeps one or two connections for ever. In come commands of the relay,
 //! out go its events; what it never does is to tie an acknowledgement to a message, or to keep a
-//! message: both are the window's. [`dial`](super::dial) makes a connection, [`wire`](super::wire)
-//! serves it, [`backoff`](super::backoff) says when to try again, [`pairing`](super::pairing) whether
+//! message: both are the window's. `dial` makes a connection, `wire`
+//! serves it, `backoff` says when to try again, `pairing` whether
 //! the upstream stands two.
 
 use std::fmt;
