@@ -3,8 +3,22 @@
 //! `upstream`, which connects, writes, and reports acknowledgements. A PUBACK is tied to its message
 //! by the window, never by the door.
 
+mod answers;
+mod dial;
+mod greeting;
+mod no_connection;
+mod outbox;
+mod pairing;
+mod pulse;
+mod reason;
+mod wire;
+pub mod backoff;
 pub mod encode;
+pub mod handshake;
 pub mod rtt;
+pub mod secret;
+pub mod tls;
+pub mod upstream;
 pub mod window;
 
 use std::path::PathBuf;

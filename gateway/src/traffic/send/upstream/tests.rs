@@ -1,0 +1,11 @@
+//! The door against a real mosquitto, and against far ends that misbehave.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start brokers, write their files and spawn the door"
+)]
+
+mod certificates;
+mod ends;
+mod misbehaviour;
+mod pairs;
+mod real;
