@@ -1,0 +1,81 @@
+//! `tidegate check`: the very check that a start runs, and what it found.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command speaks"
+)]
+
+use std::path::Path;
+
+use crate::control::config::file::{LoadError, load};
+use crate::control::config::{Config, Findings, Severity};
+use crate::control::exit::Exit;
+
+/// Checks the configuration in this file: findings to stderr, the verdict to stdout.
+#[must_use]
+pub fn check(path: Option<&Path>) -> Exit {
+    let loaded = load(path);
+    match &loaded {
+        Ok((_, warnings)) => {
+            eprint!("{warnings}");
+            println!("{}: OK, {}", warnings.origin, verdict(warnings));
+        }
+        Err(error) => tell(error),
+    }
+    exit(&loaded)
+}
+
+/// Says what is wrong, on stderr.
+pub(super) fn tell(error: &LoadError) {
+    eprint!("{error}");
+    if let LoadError::Wrong(findings) = error {
+        eprintln!("{}: {}", findings.origin, verdict(findings));
+    }
+}
+
+fn verdict(findings: &Findings) -> String {
+    let starts = if findings.count(Severity::Fault) == 0 {
+        ""
+    } else {
+        "; the gateway does not start with it"
+    };
+    format!("{}{starts}", findings.summary())
+}
+
+fn exit(loaded: &Result<(Config, Findings), LoadError>) -> Exit {
+    match loaded {
+        Ok(_) => Exit::Done,
+        Err(_) => Exit::Misconfigured,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit_of(text: &[u8]) -> Exit {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        std::io::Write::write_all(&mut tempfile_at(&path), text).unwrap();
+        check(Some(&path))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a test writes its file")]
+    fn tempfile_at(path: &Path) -> std::fs::File {
+        std::fs::File::create(path).unwrap()
+    }
+
+    #[test]
+    fn does_the_exit_code_tell_what_was_found() {
+        assert_eq!(check(None), Exit::Done);
+        assert_eq!(exit_of(b""), Exit::Done);
+        assert_eq!(exit_of(b"[gateway]\nid = \"a\"\n"), Exit::Done);
+        assert_eq!(exit_of(b"[gatewax]\n"), Exit::Misconfigured);
+        assert_eq!(exit_of(b"[gateway\n"), Exit::Misconfigured);
+        assert_eq!(exit_of(b"[gateway]\nid = \"\xff\"\n"), Exit::Misconfigured);
+        assert_eq!(exit_of(&vec![b' '; (4 << 20) + 1]), Exit::Misconfigured);
+        assert_eq!(check(Some(Path::new("/nowhere.toml"))), Exit::Misconfigured);
+        assert_eq!(check(Some(Path::new("/"))), Exit::Misconfigured);
+    }
+}
