@@ -3,9 +3,19 @@
 //! with rules shared by all, holds no message, and never fails: a payload that a condition cannot
 //! read does not match, and is counted.
 
+mod bounds;
+mod condition;
+mod explain;
+mod filter;
+mod reading;
+mod remembered;
+mod trie;
 mod verdict;
+mod vocabulary;
 
-pub use verdict::{Classifier, RuleFault, Rules};
+pub use explain::{Ending, Explanation, Fate, Found, Key, Step, explain};
+pub use filter::{Filter, FilterFault, Mismatch, TopicFault, check_topic};
+pub use verdict::{Classifier, RULES_MAX, RuleFault, Rules};
 
 use std::sync::Arc;
 use std::time::Duration;

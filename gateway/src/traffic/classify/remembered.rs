@@ -1,0 +1,176 @@
+//! What the rules say of topics, remembered by a door, so that a topic's rules are looked up once
+//! and its text is allocated once. All doors share one [`Budget`] of bytes. A door that finds it
+//! spent forgets the older half of its own topics; one that has nothing to forget looks topics up
+//! each time. The topic of the last message stands beside the memory, uncounted: one for each
+//! connection, which the bounds on connections and topic length bound.
+//!
+//! The maps hash with the standard library's keyed SipHash: devices choose topics, and a hash that
+//! can be guessed would let one make every look-up walk through all topics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::verdict::Rules;
+
+/// The bytes that all doors together may remember.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: AtomicU64,
+}
+
+impl Budget {
+    pub(super) const fn new(bytes_max: u64) -> Self {
+        Self {
+            left: AtomicU64::new(bytes_max),
+        }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+
+    #[cfg(test)]
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What the rules say of one topic before any payload is read.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The topic, shared with the messages that carry it.
+    pub(super) topic: Arc<str>,
+    /// The rules with a condition to ask first, in order; `None`: no condition to ask.
+    pub(super) conditioned: Option<Arc<[u16]>>,
+    /// The rule that decides when none of those does; `None`: the default class.
+    pub(super) otherwise: Option<u16>,
+    /// Whether any of this can come to a guaranteed class.
+    pub(super) guaranteed: bool,
+}
+
+impl Known {
+    /// What remembering it takes, in bytes.
+    fn memory_bytes(&self) -> u64 {
+        /// The two counters of an `Arc`, and the allocator's header and rounding.
+        const SHARED: usize = 16 + 16;
+        /// A hash table doubles when seven eighths full, so a slot may stand for up to 16/7 of one,
+        /// with one byte of control.
+        const SLOT: usize = (size_of::<(Arc<str>, Known)>() + 1) * 16 / 7;
+        let places = self
+            .conditioned
+            .as_ref()
+            .map_or(0, |places| size_of_val(&**places) + SHARED);
+        (SLOT + self.topic.len() + SHARED + places) as u64
+    }
+}
+
+/// A door's memory of topics, in two generations: what was asked for lately, and the rest.
+#[derive(Debug)]
+pub(super) struct Topics {
+    last: Known,
+    young: Generation,
+    old: Generation,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    topics: HashMap<Arc<str>, Known>,
+    bytes: u64,
+}
+
+impl Topics {
+    /// Remembers nothing but the one topic given.
+    pub(super) fn new(budget: Arc<Budget>, last: Known) -> Self {
+        Self {
+            last,
+            young: Generation::default(),
+            old: Generation::default(),
+            budget,
+        }
+    }
+
+    /// What the rules say of this topic, from memory or else looked up.
+    pub(super) fn recall(&mut self, topic: &str, rules: &Rules) -> &Known {
+        if *self.last.topic != *topic {
+            self.last = self.find(topic).unwrap_or_else(|| self.learn(topic, rules));
+        }
+        &self.last
+    }
+
+    #[cfg(test)]
+    pub(super) const fn held_bytes(&self) -> u64 {
+        self.young.bytes + self.old.bytes
+    }
+
+    fn find(&mut self, topic: &str) -> Option<Known> {
+        if let Some(known) = self.young.topics.get(topic) {
+            return Some(known.clone());
+        }
+        let known = self.old.remove(topic)?;
+        self.young.insert(known.clone());
+        Some(known)
+    }
+
+    fn learn(&mut self, topic: &str, rules: &Rules) -> Known {
+        let known = rules.look_up(topic);
+        let bytes = known.memory_bytes();
+        if self.budget.take(bytes) || (self.forget_half() && self.budget.take(bytes)) {
+            self.young.insert(known.clone());
+        }
+        known
+    }
+
+    /// Forgets the older half; says whether there was anything to forget. Without an older half, an
+    /// arbitrary one becomes it and is forgotten.
+    fn forget_half(&mut self) -> bool {
+        if self.old.topics.is_empty() {
+            self.old = self.young.split();
+        }
+        let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+        self.budget.give_back(forgotten.bytes);
+        forgotten.bytes > 0
+    }
+}
+
+impl Generation {
+    fn insert(&mut self, known: Known) {
+        self.bytes += known.memory_bytes();
+        self.topics.insert(Arc::clone(&known.topic), known);
+    }
+
+    fn remove(&mut self, topic: &str) -> Option<Known> {
+        let known = self.topics.remove(topic)?;
+        self.bytes -= known.memory_bytes();
+        Some(known)
+    }
+
+    /// Takes half of the topics out, at least one if there is one.
+    fn split(&mut self) -> Self {
+        let mut half = Self::default();
+        let mut stays = false;
+        for (_, known) in std::mem::take(&mut self.topics) {
+            let side = if stays { &mut *self } else { &mut half };
+            stays = !stays;
+            side.topics.insert(Arc::clone(&known.topic), known);
+        }
+        half.bytes = half.topics.values().map(Known::memory_bytes).sum();
+        self.bytes -= half.bytes;
+        half
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        self.budget.give_back(self.young.bytes + self.old.bytes);
+    }
+}
