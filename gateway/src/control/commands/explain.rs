@@ -9,14 +9,11 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::check::tell;
-use crate::control::config::Config;
 use crate::control::config::file::load;
 use crate::control::exit::Exit;
-use crate::traffic::classify::Classifier;
-use crate::traffic::message::ClassId;
+use crate::traffic::classify;
 
 /// Longest payload taken from standard input: as the largest packet that a listener may take.
 const PAYLOAD_BYTES_MAX: u64 = 256 << 20;
@@ -31,32 +28,23 @@ pub fn explain(path: Option<&Path>, topic: &str, payload: Option<&str>) -> Exit 
             return Exit::Misconfigured;
         }
     };
-    if let Some(reason) = no_topic(topic) {
-        eprintln!("fault: {topic:?} is no topic: {reason}");
-        return Exit::Misconfigured;
-    }
-    match bytes(payload) {
-        Ok(payload) => {
-            println!("{}", explanation(&config, topic, payload.as_deref()));
-            Exit::Done
-        }
+    let payload = match bytes(payload) {
+        Ok(payload) => payload,
         Err(error) => {
             eprintln!("the payload cannot be read from standard input: {error}");
-            Exit::Failed
+            return Exit::Failed;
+        }
+    };
+    match classify::explain(&config.compiled, &config.classes, topic, payload.as_deref()) {
+        Ok(explanation) => {
+            println!("{explanation}");
+            Exit::Done
+        }
+        Err(fault) => {
+            eprintln!("fault: {topic:?} is no topic: {fault}");
+            Exit::Misconfigured
         }
     }
-}
-
-/// Why a device could not publish to this.
-fn no_topic(topic: &str) -> Option<&'static str> {
-    if topic.is_empty() {
-        return Some("it is empty");
-    }
-    if topic.contains(['+', '#']) {
-        return Some("+ and # are for filters; write one topic that a device publishes to");
-    }
-    (topic.contains('\0') || topic.len() > 65_535)
-        .then_some("1 to 65535 bytes, without NUL, as in MQTT")
 }
 
 fn bytes(payload: Option<&str>) -> io::Result<Option<Vec<u8>>> {
@@ -74,30 +62,13 @@ fn bytes(payload: Option<&str>) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn explanation(config: &Config, topic: &str, payload: Option<&[u8]>) -> String {
-    let mut classifier = Classifier::new(Arc::clone(&config.compiled));
-    let verdict = classifier.classify(topic, payload.unwrap_or_default());
-    let class = match config.classes.get(verdict.class.index()) {
-        Some(class) => &*class.name,
-        None if verdict.class == ClassId::DISCARD => "discard",
-        None => "unknown",
-    };
-    let rule = verdict
-        .rule
-        .and_then(|rule| config.rules.get(usize::from(rule)))
-        .map_or("no rule matches: the default class", |rule| &*rule.name);
-    format!("{topic}: class {class} ({rule})")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn is_what_no_device_publishes_to_refused() {
-        assert_eq!(no_topic("plant/a b/$x"), None);
         for bad in ["", "a/#", "+", "a\0"] {
-            assert!(no_topic(bad).is_some(), "{bad:?}");
             assert_eq!(explain(None, bad, None), Exit::Misconfigured);
         }
         assert_eq!(explain(None, "a/b", Some("{}")), Exit::Done);

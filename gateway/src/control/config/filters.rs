@@ -1,28 +1,5 @@
-//! What the checks need to know of topic filters (MQTT 5, 4.7): whether one is well formed, whether
-//! one covers another, whether two can meet.
-
-/// Why this is no topic filter, in words for a hint; `None` when it is one.
-pub(super) fn fault_in(filter: &str) -> Option<&'static str> {
-    if filter.is_empty() || filter.contains('\0') {
-        return Some("a topic filter has at least one character, and no NUL");
-    }
-    if filter.len() > 65_535 {
-        return Some("a topic filter has at most 65535 bytes");
-    }
-    if filter.starts_with("$share/") {
-        return Some("shared subscriptions are not for rules or sources");
-    }
-    let mut levels = filter.split('/').peekable();
-    while let Some(level) = levels.next() {
-        if level.contains('#') && (level != "#" || levels.peek().is_some()) {
-            return Some("'#' stands alone as the last level, as in \"plant/#\"");
-        }
-        if level.contains('+') && level != "+" {
-            return Some("'+' stands for a whole level, as in \"plant/+/alarm\"");
-        }
-    }
-    None
-}
+//! What the checks need to know of topic filters (MQTT 5, 4.7): whether one covers another, whether
+//! two can meet. Filters that are not valid give an answer without a meaning.
 
 /// Whether every topic that `narrow` matches is matched by `wide` too.
 pub(super) fn covers(wide: &str, narrow: &str) -> bool {
@@ -62,25 +39,6 @@ pub(super) fn meet(a: &str, b: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn is_what_is_no_filter_told() {
-        for good in ["a", "/", "#", "+", "a/+/b/#", "$SYS/#", "//", "a b"] {
-            assert_eq!(fault_in(good), None, "{good}");
-        }
-        for bad in [
-            "",
-            "a#",
-            "#/a",
-            "a/#/b",
-            "a+",
-            "a/b+/c",
-            "a\0",
-            "$share/g/a",
-        ] {
-            assert!(fault_in(bad).is_some(), "{bad}");
-        }
-    }
 
     #[test]
     fn does_a_filter_cover_only_what_it_matches() {

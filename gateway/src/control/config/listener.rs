@@ -81,7 +81,7 @@ const TOPIC_ALIAS_MAX: Range<u16> = Range {
 const KEEP_ALIVE_MAX: Range<Duration> = Range {
     default: Duration::from_secs(20 * 60),
     least: Duration::from_secs(5),
-    most: Duration::from_secs(65_535 / 60 * 60),
+    most: Duration::from_secs(18 * 3600),
     why: "MQTT counts it in seconds, up to 65535",
 };
 
@@ -93,6 +93,12 @@ pub(super) fn read(
     let mut section = Section::open(reading, "[listener]", table);
     let enabled = section.flag("enabled", true);
     let settings = settings(&mut section);
+    if settings.subscribe == SubscribePolicy::Accept {
+        let what = "subscriptions are granted, and nothing ever comes of them".to_owned();
+        let hint =
+            "right for firmware that insists; a client that waits for commands waits for ever";
+        section.warn("subscribe", what, hint);
+    }
     section.done();
     enabled.then_some(settings)
 }

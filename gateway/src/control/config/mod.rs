@@ -33,7 +33,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use crate::traffic::accept::{ListenerSettings, SourceSettings};
-use crate::traffic::classify::{RuleSettings, Rules};
+use crate::traffic::classify::{RULES_MAX, RuleSettings, Rules};
 use crate::traffic::message::ClassId;
 use crate::traffic::queue::ClassSettings;
 use crate::traffic::send::UplinkSettings;
@@ -152,7 +152,7 @@ fn read_root(reading: &mut Reading<'_>, root: &DeTable<'_>, origin: &str) -> Opt
 
     let tables = tree::many(reading, root, "class", class::CLASSES_MAX);
     let classes = class::read(reading, tables, gateway.memory_bytes_max);
-    let tables = tree::many(reading, root, "rule", rule::RULES_MAX);
+    let tables = tree::many(reading, root, "rule", RULES_MAX);
     let rules: Vec<_> = (1..)
         .zip(tables)
         .map(|(number, table)| rule::read(reading, Some(table), number, &classes))

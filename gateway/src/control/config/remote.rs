@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Range<Duration> = Range {
 const KEEP_ALIVE: Range<Duration> = Range {
     default: Duration::from_secs(30),
     least: Duration::from_secs(5),
-    most: Duration::from_secs(65_535 / 60 * 60),
+    most: Duration::from_secs(18 * 3600),
     why: "shorter costs traffic on an idle link; MQTT counts it in seconds, up to 65535",
 };
 
@@ -190,9 +190,9 @@ fn split_port(rest: &str) -> Result<(String, Option<u16>), (&'static str, &'stat
 
 fn tls(s: &mut Section<'_, '_, '_>, wanted: bool) -> Option<TlsSettings> {
     let settings = TlsSettings {
-        ca: certificate_file(s, "ca"),
-        cert: certificate_file(s, "cert"),
-        key: certificate_file(s, "key"),
+        ca: certificate_file(s, "ca", wanted),
+        cert: certificate_file(s, "cert", wanted),
+        key: certificate_file(s, "key", wanted),
         alpn: alpn(s),
     };
     for (one, other) in [("cert", "key"), ("key", "cert")] {
@@ -213,8 +213,15 @@ fn tls(s: &mut Section<'_, '_, '_>, wanted: bool) -> Option<TlsSettings> {
 }
 
 /// A file that TLS cannot do without.
-fn certificate_file(s: &mut Section<'_, '_, '_>, key: &'static str) -> Option<PathBuf> {
+fn certificate_file(
+    s: &mut Section<'_, '_, '_>,
+    key: &'static str,
+    wanted: bool,
+) -> Option<PathBuf> {
     let path = PathBuf::from(s.text(key)?.value);
+    if !wanted {
+        return None;
+    }
     if let Err(reason) = s.surroundings().readable(&path) {
         let what = format!("`{key}`: {} cannot be read: {reason}", path.display());
         s.fault(

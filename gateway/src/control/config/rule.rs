@@ -3,19 +3,12 @@
 use std::sync::Arc;
 
 use super::class::{Classes, DISCARD, TTL};
-use super::filters::fault_in;
 use super::finding::Span;
 use super::reader::{Reading, Section, known_names, quoted};
 use super::tree::Table;
-use crate::traffic::classify::RuleSettings;
+use crate::traffic::classify::{Filter, RuleSettings};
 use crate::traffic::message::ClassId;
 use crate::traffic::queue::Delivery;
-
-/// Rules that a configuration may have.
-pub(super) const RULES_MAX: usize = 10_000;
-
-/// Longest condition, in bytes.
-const WHEN_BYTES_MAX: usize = 4096;
 
 /// A rule and where its parts stand.
 pub(super) struct Rule {
@@ -51,7 +44,7 @@ fn settings(s: &mut Section<'_, '_, '_>, number: usize, classes: &Classes) -> Ru
     let settings = RuleSettings {
         name: Arc::from(name),
         filters: filters(s),
-        when: when(s),
+        when: s.text("when").map(|when| when.value),
         class: class(s, classes),
         key: key(s),
         ttl: s.optional_time("ttl", &TTL),
@@ -76,11 +69,11 @@ fn filters(s: &mut Section<'_, '_, '_>) -> Vec<String> {
     };
     let mut good = Vec::with_capacity(filters.len());
     for filter in filters {
-        match fault_in(&filter.value) {
-            None => good.push(filter.value),
-            Some(reason) => {
+        match Filter::parse(&filter.value) {
+            Ok(_) => good.push(filter.value),
+            Err(fault) => {
                 let what = format!("`topic`: {} is no topic filter", quoted(&filter.value));
-                s.fault_at(&filter.at, what, reason);
+                s.fault_at(&filter.at, what, fault.to_string());
             }
         }
     }
@@ -88,16 +81,6 @@ fn filters(s: &mut Section<'_, '_, '_>) -> Vec<String> {
         good.push("#".to_owned());
     }
     good
-}
-
-fn when(s: &mut Section<'_, '_, '_>) -> Option<String> {
-    let when = s.text("when")?.value;
-    if when.len() > WHEN_BYTES_MAX {
-        let what = format!("`when` has {} bytes", when.len());
-        s.fault("when", what, "at most 4096; write several rules");
-        return None;
-    }
-    Some(when)
 }
 
 fn class(s: &mut Section<'_, '_, '_>, classes: &Classes) -> ClassId {

@@ -1,11 +1,11 @@
 //! The tables `[[source]]`.
 
-use super::filters::fault_in;
 use super::listener::{HOLD_MAX, PACKET_MAX, TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX, packet_bytes};
 use super::reader::{Reading, Section, quoted};
 use super::remote;
 use super::tree::Table;
 use crate::traffic::accept::{RetainedPolicy, SourceSettings};
+use crate::traffic::classify::Filter;
 
 /// The source that stands at this place, counted from 1.
 pub(super) fn read(
@@ -59,9 +59,9 @@ fn topics(s: &mut Section<'_, '_, '_>) -> Vec<String> {
         return Vec::new();
     };
     for topic in &topics {
-        if let Some(reason) = fault_in(&topic.value) {
+        if let Err(fault) = Filter::parse(&topic.value) {
             let what = format!("`topics`: {} is no topic filter", quoted(&topic.value));
-            s.fault_at(&topic.at, what, reason);
+            s.fault_at(&topic.at, what, fault.to_string());
         }
     }
     topics.into_iter().map(|topic| topic.value).collect()
