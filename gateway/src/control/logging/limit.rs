@@ -99,6 +99,7 @@ impl Suppressed {
     }
 
     /// Reports once a minute, for ever.
+    #[allow(clippy::disallowed_methods, reason = "the log's door waits a minute")]
     pub async fn report_each_minute(&self) {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
