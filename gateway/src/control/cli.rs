@@ -10,7 +10,11 @@ use super::exit::Exit;
 /// The gateway between an edge box's sensors and the cloud: alarms first, nothing acknowledged is
 /// lost.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version)]
+#[command(
+    name = "tidegate",
+    version,
+    after_help = "The log goes to standard error; TIDEGATE_LOG=debug shows more, TIDEGATE_LOG=warn less."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,6 +33,7 @@ enum Command {
         /// The topic, as a device would publish it.
         topic: String,
         /// The payload; "-" reads it from standard input.
+        #[arg(allow_negative_numbers = true)]
         payload: Option<String>,
     },
 }
@@ -70,6 +75,7 @@ mod tests {
             vec!["tidegate", "check", "--config", "x.toml"],
             vec!["tidegate", "explain", "-c", "x.toml", "a/b", "{}"],
             vec!["tidegate", "explain", "a/b", "-"],
+            vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
         ] {
             assert!(Cli::try_parse_from(&good).is_ok(), "{good:?}");
         }

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use super::{complain, say};
 use crate::control::config::file::{LoadError, load};
 use crate::control::config::{Config, Findings, Severity};
 use crate::control::exit::Exit;
@@ -18,8 +19,12 @@ pub fn check(path: Option<&Path>) -> Exit {
     let loaded = load(path);
     match &loaded {
         Ok((_, warnings)) => {
-            eprint!("{warnings}");
-            println!("{}: OK, {}", warnings.origin, verdict(warnings));
+            complain(warnings);
+            say(format_args!(
+                "{}: OK, {}\n",
+                warnings.origin,
+                verdict(warnings)
+            ));
         }
         Err(error) => tell(error),
     }
@@ -28,9 +33,10 @@ pub fn check(path: Option<&Path>) -> Exit {
 
 /// Says what is wrong, on stderr.
 pub(super) fn tell(error: &LoadError) {
-    eprint!("{error}");
+    complain(error);
     if let LoadError::Wrong(findings) = error {
-        eprintln!("{}: {}", findings.origin, verdict(findings));
+        let verdict = verdict(findings);
+        complain(format_args!("{}: {verdict}\n", findings.origin));
     }
 }
 
@@ -58,7 +64,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.toml");
         std::io::Write::write_all(&mut tempfile_at(&path), text).unwrap();
-        check(Some(&path))
+        exit(&load(Some(&path)))
     }
 
     #[allow(clippy::disallowed_methods, reason = "a test writes its file")]
@@ -68,14 +74,15 @@ mod tests {
 
     #[test]
     fn does_the_exit_code_tell_what_was_found() {
-        assert_eq!(check(None), Exit::Done);
+        let exit_at = |path: &str| exit(&load(Some(Path::new(path))));
+        assert_eq!(exit(&load(None)), Exit::Done);
         assert_eq!(exit_of(b""), Exit::Done);
         assert_eq!(exit_of(b"[gateway]\nid = \"a\"\n"), Exit::Done);
         assert_eq!(exit_of(b"[gatewax]\n"), Exit::Misconfigured);
         assert_eq!(exit_of(b"[gateway\n"), Exit::Misconfigured);
         assert_eq!(exit_of(b"[gateway]\nid = \"\xff\"\n"), Exit::Misconfigured);
         assert_eq!(exit_of(&vec![b' '; (4 << 20) + 1]), Exit::Misconfigured);
-        assert_eq!(check(Some(Path::new("/nowhere.toml"))), Exit::Misconfigured);
-        assert_eq!(check(Some(Path::new("/"))), Exit::Misconfigured);
+        assert_eq!(exit_at("/nowhere.toml"), Exit::Misconfigured);
+        assert_eq!(exit_at("/"), Exit::Misconfigured);
     }
 }

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::check::tell;
+use super::{complain, say};
 use crate::control::config::file::load;
 use crate::control::exit::Exit;
 use crate::traffic::classify;
@@ -31,17 +32,19 @@ pub fn explain(path: Option<&Path>, topic: &str, payload: Option<&str>) -> Exit 
     let payload = match bytes(payload) {
         Ok(payload) => payload,
         Err(error) => {
-            eprintln!("the payload cannot be read from standard input: {error}");
+            complain(format_args!(
+                "fault: the payload cannot be read from standard input: {error}\n"
+            ));
             return Exit::Failed;
         }
     };
     match classify::explain(&config.compiled, &config.classes, topic, payload.as_deref()) {
         Ok(explanation) => {
-            println!("{explanation}");
+            say(explanation);
             Exit::Done
         }
         Err(fault) => {
-            eprintln!("fault: {topic:?} is no topic: {fault}");
+            complain(format_args!("fault: {topic:?} is no topic: {fault}\n"));
             Exit::Misconfigured
         }
     }

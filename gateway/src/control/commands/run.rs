@@ -50,7 +50,8 @@ fn greet(config: &Config, warnings: &Findings) {
         tracing::info!(target: ACCOUNT, "{line}");
     }
     for warning in &warnings.list {
-        tracing::warn!(target: ACCOUNT, "Configuration: {}; {}", warning.what, warning.hint);
+        let place = warnings.place(warning);
+        tracing::warn!(target: ACCOUNT, "{place}: {}; {}", warning.what, warning.hint);
     }
 }
 

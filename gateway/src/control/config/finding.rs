@@ -54,6 +54,19 @@ impl Findings {
         self.list.dedup();
     }
 
+    /// Where a finding stands: "tidegate.toml:12", or the name of the text.
+    #[must_use]
+    pub fn place(&self, finding: &Finding) -> String {
+        match &finding.at {
+            Some(at) => format!(
+                "{}:{}",
+                self.origin,
+                Excerpt::cut(&self.text, at).line_number
+            ),
+            None => self.origin.clone(),
+        }
+    }
+
     /// "3 faults, 1 warning".
     #[must_use]
     pub fn summary(&self) -> String {

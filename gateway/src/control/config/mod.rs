@@ -1,6 +1,6 @@
 //! The configuration: the file as written, then [`Config`], valid by construction. In comes a text
 //! and what surrounds it; out goes a `Config`, or all faults at once, each with its place and a
-//! hint. Only [`file`] touches disk and environment; defaults stand beside the keys that they are
+//! hint. Only [`mod@file`] touches disk and environment; defaults stand beside the keys that they are
 //! for, and `config/tidegate.toml` shows them all.
 
 mod check;
