@@ -1,0 +1,95 @@
+//! The command line. A wrong one ends with exit code 2 and says what is known.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::commands::{check, explain, run};
+use super::exit::Exit;
+
+/// The gateway between an edge box's sensors and the cloud: alarms first, nothing acknowledged is
+/// lost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    after_help = "The log goes to standard error; TIDEGATE_LOG=debug shows more, TIDEGATE_LOG=warn less."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway, until SIGTERM or SIGINT.
+    Run(ConfigFile),
+    /// Check a configuration: every fault and warning at once. Exit code 2 on any fault.
+    Check(ConfigFile),
+    /// Say what the rules do with a message, and what happens to it calm, under pressure, offline.
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The topic, as a device would publish it.
+        topic: String,
+        /// The payload; "-" reads it from standard input.
+        #[arg(allow_negative_numbers = true)]
+        payload: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+struct ConfigFile {
+    /// The configuration file; without it, the embedded defaults.
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    #[must_use]
+    pub fn execute(self) -> Exit {
+        match self.command {
+            Command::Run(file) => run::run(file.config.as_deref()),
+            Command::Check(file) => check::check(file.config.as_deref()),
+            Command::Explain {
+                config,
+                topic,
+                payload,
+            } => explain::explain(config.config.as_deref(), &topic, payload.as_deref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn is_the_command_line_sound() {
+        Cli::command().debug_assert();
+        for good in [
+            vec!["tidegate", "run"],
+            vec!["tidegate", "run", "-c", "x.toml"],
+            vec!["tidegate", "check", "--config", "x.toml"],
+            vec!["tidegate", "explain", "-c", "x.toml", "a/b", "{}"],
+            vec!["tidegate", "explain", "a/b", "-"],
+            vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
+        ] {
+            assert!(Cli::try_parse_from(&good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn does_a_wrong_command_line_end_with_2() {
+        for bad in [
+            vec!["tidegate"],
+            vec!["tidegate", "rnu"],
+            vec!["tidegate", "explain"],
+        ] {
+            let error = Cli::try_parse_from(&bad).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(Exit::Misconfigured.code()));
+        }
+    }
+}
