@@ -214,6 +214,20 @@ fn print_target(case: &Case, runs: &[Runs], target: &Target) {
         Some(figure) => format!("{figure:.3}  NOT met"),
     };
     println!("target: {what}: at most {limit}: {verdict}");
+    if let (Target::AlarmLatency { at_most_ms }, Some(runs)) = (target, find(case, runs, gateway)) {
+        print_own_lateness(runs, *at_most_ms);
+    }
+}
+
+/// Warns when the devices were so late themselves that the machine was measured, not the gateway.
+fn print_own_lateness(runs: &Runs, limit_ms: f64) {
+    let late_ms = runs.pooled(|run| &run.lateness).value_at_quantile(0.99) as f64 / 1e3;
+    if late_ms > limit_ms / 3.0 {
+        println!(
+            "note: the devices themselves were late by {late_ms:.3} ms (p99): \
+             this machine was too busy to judge latency"
+        );
+    }
 }
 
 /// Says what went wrong; false when a promise was broken or a run failed.
