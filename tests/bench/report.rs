@@ -127,7 +127,8 @@ fn print_latencies(case: &Case, runs: &[Runs]) {
         "{:<38} {:<22} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "latency in ms, all rounds together", "", "count", "p50", "p99", "p99.9", "max"
     );
-    for (variant, runs) in case.variants.iter().zip(runs) {
+    let measured = case.variants.iter().zip(runs);
+    for (variant, runs) in measured.filter(|(_, runs)| !runs.rounds.is_empty()) {
         for (what, pool) in [
             ("alarms", runs.pooled(|run| &run.alarms)),
             ("others", runs.pooled(|run| &run.others)),
