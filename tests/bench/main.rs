@@ -1,0 +1,147 @@
+//! The benchmark: the gateway beside mosquitto's bridge and beside a forwarder without logic, in one
+//! run, by turns. `cargo bench --bench forward` runs all of it; README.md says what the figures mean.
+//!
+//! ```text
+//!   devices (load, paced) -> the system, a process of its own -> sink -> tally
+//! ```
+//!
+//! - [`options`] what was asked for; [`cases`] what is compared and what is promised
+//! - [`measure`] one run of one system; [`process`] its figures in `/proc`; [`systems`] how each starts
+//! - [`workload`] topics and stamps; [`load`] and [`paced`] publish; [`sink`] and [`tally`] receive
+//! - [`floor`] the forwarder without logic; [`wire`] the codec of all of them; [`report`] the tables
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads clocks, opens sockets and starts processes; it is no part of the gateway"
+)]
+
+mod cases;
+mod floor;
+mod load;
+mod measure;
+mod options;
+mod paced;
+mod process;
+mod report;
+mod sink;
+mod systems;
+mod tally;
+mod wire;
+mod workload;
+
+use std::fs;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cases::{Case, Variant, cases};
+use measure::Measurement;
+use options::Options;
+use report::Runs;
+use wire::Protocol;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("floor") {
+        return be_the_floor();
+    }
+    let options = Options::parse().settled();
+    if !options.bench {
+        println!("This measures, it does not test: cargo bench --bench forward [-- --quick]");
+        return ExitCode::SUCCESS;
+    }
+    print_machine(&options);
+    let mut well = true;
+    for case in cases(&options) {
+        let runs = run(&case, &options);
+        well &= report::print(&case, &runs);
+    }
+    if well {
+        println!("\nNothing was lost or overtaken that was promised.");
+        ExitCode::SUCCESS
+    } else {
+        println!("\nSome runs failed, or messages were lost or overtaken: see FAULT above.");
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs all rounds of a case, the systems by turns, and then one run of each that counts system
+/// calls. What failed once is not tried again.
+fn run(case: &Case, options: &Options) -> Vec<Runs> {
+    let mut all: Vec<Runs> = case.variants.iter().map(|_| Runs::default()).collect();
+    for round in 1..=options.rounds {
+        for (variant, runs) in case.variants.iter().zip(&mut all) {
+            eprintln!("{:?}: round {round}: {}", case.name, variant.label);
+            let measured = attempt(variant, runs, options, false);
+            runs.rounds.extend(measured);
+        }
+    }
+    for (variant, runs) in case.variants.iter().zip(&mut all) {
+        eprintln!("{:?}: counting system calls: {}", case.name, variant.label);
+        runs.counted = attempt(variant, runs, options, true);
+    }
+    all
+}
+
+fn attempt(
+    variant: &Variant,
+    runs: &mut Runs,
+    options: &Options,
+    count_syscalls: bool,
+) -> Option<Measurement> {
+    if runs.failure.is_some() {
+        return None;
+    }
+    let measured = variant.plan(options, count_syscalls).run();
+    measured
+        .map_err(|error| runs.failure = Some(error.to_string()))
+        .ok()
+}
+
+fn print_machine(options: &Options) {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let processor = read("/proc/cpuinfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']))
+        .to_owned();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("processor   {processor}, {cores} cores");
+    println!(
+        "kernel      Linux {}",
+        read("/proc/sys/kernel/osrelease").trim()
+    );
+    println!("load before {}", read("/proc/loadavg").trim());
+    println!("gateway     {}", options.gateway.display());
+    println!("peer        {}", systems::mosquitto_version());
+    println!(
+        "run         {} rounds, {} connections, window {}, {} bytes of payload, {} messages, {} s of light load",
+        options.rounds,
+        workload::CONNECTIONS,
+        options.window,
+        workload::PAYLOAD_BYTES,
+        options.messages,
+        options.seconds,
+    );
+}
+
+/// `floor LISTEN UPSTREAM PROTOCOL`: how [`systems`] starts this program as the floor.
+fn be_the_floor() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(2).collect();
+    let [listen, upstream, protocol] = arguments.as_slice() else {
+        return ExitCode::FAILURE;
+    };
+    let protocol = match protocol.as_str() {
+        "5" => Protocol::V5,
+        _ => Protocol::V311,
+    };
+    let (Ok(listen), Ok(upstream)) = (listen.parse(), upstream.parse()) else {
+        return ExitCode::FAILURE;
+    };
+    match floor::run(listen, upstream, protocol) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
