@@ -3,7 +3,7 @@
 //! shown beside it, on made-up sources.
 
 use crate::document::Page;
-use crate::scan::{Source, lines_naming, shipped_lines, test_modules};
+use crate::scan::{Source, TestModule, lines_naming, shipped_lines, test_modules};
 
 /// What only a door may do: the word for it in the list of doors, the names that give it away, and
 /// what to do instead.
@@ -88,7 +88,7 @@ const CAPABILITIES: &[Capability] = &[
     },
     Capability {
         word: "environment",
-        names: &["env"],
+        names: &["std::env"],
         instead: "take the value as an argument",
     },
     Capability {
@@ -120,15 +120,13 @@ const BAD_ROOMS: &[&str] = &[
 /// A file longer than this holds more than one idea.
 const LINES_MAX: usize = 600;
 
-/// Shared or hidden state that can be changed from two places.
+/// State that two tasks can change. A cell that is written once is none.
 const LOCKS: &[&str] = &[
     "Mutex",
     "RwLock",
     "Condvar",
     "RefCell",
     "UnsafeCell",
-    "OnceCell",
-    "OnceLock",
     "AtomicBool",
     "AtomicU32",
     "AtomicU64",
@@ -370,10 +368,11 @@ pub(crate) fn without_test_files(sources: Vec<Source>) -> Vec<Source> {
     let tests: Vec<String> = sources
         .iter()
         .flat_map(|source| {
-            let room = room_of(&source.path);
-            test_modules(&source.text)
-                .into_iter()
-                .map(move |name| format!("{room}{name}"))
+            let modules = test_modules(&source.text).into_iter();
+            modules.map(|module| match module {
+                TestModule::Beside(path) => format!("{}{path}", folder_of(&source.path)),
+                TestModule::Below(name) => format!("{}{name}", room_of(&source.path)),
+            })
         })
         .collect();
     let is_test = |path: &str| {
@@ -388,19 +387,17 @@ pub(crate) fn without_test_files(sources: Vec<Source>) -> Vec<Source> {
         .collect()
 }
 
-/// The folder in which a file's modules live, with a final `/`.
+/// The folder of a file, with a final `/` unless it is the root.
+fn folder_of(path: &str) -> &str {
+    path.rfind('/').map_or("", |slash| &path[..=slash])
+}
+
+/// The folder in which a file's modules live, with a final `/` unless it is the root.
 fn room_of(path: &str) -> String {
-    let (folder, file) = path
-        .rsplit_once('/')
-        .map_or(("", path), |(folder, file)| (folder, file));
-    let folder = if folder.is_empty() {
-        String::new()
-    } else {
-        format!("{folder}/")
-    };
-    match file {
-        "mod.rs" | "lib.rs" | "main.rs" => folder,
-        _ => format!("{folder}{}/", file.trim_end_matches(".rs")),
+    let folder = folder_of(path);
+    match &path[folder.len()..] {
+        "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+        file => format!("{folder}{}/", file.trim_end_matches(".rs")),
     }
 }
 
@@ -635,6 +632,11 @@ traffic/memory.rs | AtomicU64 | counts bytes for all doors
             Source::new("traffic/relay.rs", "#[cfg(test)]\nmod model;\n"),
             Source::new("traffic/relay/model/plain.rs", ""),
             Source::new("traffic/tests.rs", ""),
+            Source::new(
+                "traffic/send/window.rs",
+                "#[cfg(test)]\n#[path = \"window_tests.rs\"]\nmod tests;\n",
+            ),
+            Source::new("traffic/send/window_tests.rs", ""),
         ];
         let left: Vec<String> = without_test_files(sources)
             .into_iter()
@@ -645,7 +647,8 @@ traffic/memory.rs | AtomicU64 | counts bytes for all doors
             [
                 "traffic/queue/mod.rs",
                 "traffic/relay.rs",
-                "traffic/tests.rs"
+                "traffic/tests.rs",
+                "traffic/send/window.rs"
             ]
         );
     }

@@ -44,21 +44,36 @@ pub(crate) fn shipped_lines(text: &str) -> usize {
     text.lines().count().saturating_sub(tests)
 }
 
-/// The files (`x.rs`, or all below `x/`) that `#[cfg(test)] mod x;` declares in this file.
-pub(crate) fn test_modules(text: &str) -> Vec<String> {
+/// The modules that `#[cfg(test)] mod x;` declares in this file: `x`, or what `#[path]` says
+/// without its `.rs`.
+pub(crate) fn test_modules(text: &str) -> Vec<TestModule> {
+    let written: Vec<char> = text.chars().collect();
     let code = blank_literals(text);
     test_items(&code)
         .into_iter()
         .filter_map(|range| {
-            let item: String = code[range].iter().collect();
+            let item: String = code[range.clone()].iter().collect();
             let name = item.split_once("mod ")?.1.trim().strip_suffix(';')?;
-            Some(name.trim().to_owned())
+            let written: String = written[range].iter().collect();
+            Some(match written.split_once("#[path = \"") {
+                Some((_, path)) => TestModule::Beside(path.split_once(".rs\"")?.0.to_owned()),
+                None => TestModule::Below(name.trim().to_owned()),
+            })
         })
         .collect()
 }
 
+/// Where a module of tests lives: a path without `.rs`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TestModule {
+    /// From the folder of the file that declares it.
+    Beside(String),
+    /// From the folder in which that file's modules live.
+    Below(String),
+}
+
 /// Where a word or path occurs, as line numbers from 1. A boundary is required on each side that
-/// ends in a letter, so `env` is not found in `environment`, nor in the macro `env!`.
+/// ends in a letter, so `fs` is not found in `offset`, nor `env` in the macro `env!`.
 pub(crate) fn lines_naming(code: &str, word: &str) -> Vec<usize> {
     let mut lines: Vec<usize> = code
         .match_indices(word)
@@ -305,7 +320,11 @@ mod tests {
         assert_eq!(shipped_lines(text), 3);
         assert_eq!(
             test_modules("#[cfg(test)]\nmod tests;\nmod other;"),
-            ["tests"]
+            [TestModule::Below("tests".to_owned())]
+        );
+        assert_eq!(
+            test_modules("#[cfg(test)]\n#[path = \"x_tests.rs\"]\nmod tests;"),
+            [TestModule::Beside("x_tests".to_owned())]
         );
     }
 
