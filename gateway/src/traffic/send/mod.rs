@@ -4,22 +4,22 @@
 //! by the window, never by the door.
 
 mod answers;
+pub mod backoff;
 mod dial;
+pub mod encode;
 mod greeting;
+pub mod handshake;
 mod no_connection;
 mod outbox;
 mod pairing;
 mod pulse;
 mod reason;
-mod wire;
-pub mod backoff;
-pub mod encode;
-pub mod handshake;
 pub mod rtt;
 pub mod secret;
 pub mod tls;
 pub mod upstream;
 pub mod window;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
