@@ -109,8 +109,7 @@ mod tests {
     #[test]
     fn when_does_the_publishers_expiry_end() {
         let now = Tick::from_micros(7);
-        let expiry = |properties| expiry(properties, now);
-        assert_eq!(expiry(Some(&all())), Tick::from_micros(5_000_007));
-        assert_eq!(expiry(None), Tick::NEVER);
+        assert_eq!(expiry(Some(&all()), now), Tick::from_micros(5_000_007));
+        assert_eq!(expiry(None, now), Tick::NEVER);
     }
 }
