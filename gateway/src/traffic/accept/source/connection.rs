@@ -1,9 +1,6 @@
-//! One of a source's two connections: makes it, keeps it, makes it anew. One task does all of it,
-//! so that acknowledgements leave from where the library is polled. The library's future is pinned
-//! for the life of a link and only ever dropped with the link whole: half a poll would lose frames.
+//! One of a source's two connections: makes it, keeps it, makes it anew, in one task. In come the
+//! link's words and the relay's notices, out go batches and acknowledgements.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::intake::{Dropped, Intake, Publication, Share};
-use super::link::{self, Client, Fault, Heard, Wire};
+use super::link::{Fault, Heard, Link};
 use super::outbox::Outbox;
 use super::receipts::Receipts;
 use super::retry::Backoff;
@@ -61,6 +58,7 @@ pub(super) struct Connection {
     /// When this link's CONNACK came; `None` until then.
     up_since: Option<Tick>,
     heard_at: Tick,
+    said_at: Tick,
     /// SUBACK granted all filters in this process's life.
     subscribed: bool,
     /// No link of this process was up before this one.
@@ -97,6 +95,7 @@ impl Connection {
             held_since: None,
             up_since: None,
             heard_at: Tick::ZERO,
+            said_at: Tick::ZERO,
             subscribed: false,
             first_link: true,
             last_fault: None,
@@ -137,56 +136,63 @@ impl Connection {
     }
 
     async fn link(&mut self) -> End {
-        if self.phase_now() != Phase::Run {
-            self.idle(Tick::NEVER, Phase::Stop).await;
-            return End::Stop;
-        }
-        let (client, wire) = match link::open(&self.settings, &self.client_id) {
-            Ok(halves) => halves,
-            Err(fault) => return End::Fault(fault),
+        let mut link = match self.connect().await {
+            Ok(link) => link,
+            Err(end) => return end,
         };
-        let (say, mut heard) = mpsc::channel(1);
-        let talk = talk(wire, say);
-        tokio::pin!(talk);
-        self.heard_at = self.clock.now();
-        let end = self.serve(&client, talk.as_mut(), &mut heard).await;
-        if matches!(end, End::Stop) && self.up_since.is_some() {
-            self.farewell(&client, talk, &mut heard).await;
+        self.connected(&mut link);
+        let end = self.serve(&mut link).await;
+        if matches!(end, End::Stop) {
+            self.farewell(&mut link).await;
         }
+        self.first_link = false;
         if let Some(up_since) = self.up_since {
-            self.first_link = false;
             self.backoff.ended(self.clock.now().since(up_since));
         }
         end
     }
 
-    async fn serve(
-        &mut self,
-        client: &Client,
-        mut talk: Pin<&mut impl Future<Output = Fault>>,
-        heard: &mut mpsc::Receiver<Vec<Heard>>,
-    ) -> End {
+    async fn connect(&mut self) -> Result<Link, End> {
+        let settings = Arc::clone(&self.settings);
+        let client_id = self.client_id.clone();
+        let time = settings.remote.connect_timeout;
+        let attempt = tokio::time::timeout(time, Link::connect(&settings, &client_id));
+        tokio::pin!(attempt);
+        while self.phase_now() == Phase::Run {
+            tokio::select! {
+                done = &mut attempt => return match done {
+                    Ok(Ok(link)) => Ok(link),
+                    Ok(Err(fault)) => Err(End::Fault(fault)),
+                    Err(_) => Err(End::Fault(Fault::Broken(format!("no answer within {time:?}")))),
+                },
+                notices = self.notices.recv() => match notices {
+                    Some(notices) => self.obey(&notices),
+                    None => return Err(End::DoorClosed),
+                },
+                _ = self.phase.changed() => {}
+            }
+        }
+        self.idle(Tick::NEVER, Phase::Stop).await;
+        Err(End::Stop)
+    }
+
+    async fn serve(&mut self, link: &mut Link) -> End {
         let lanes = self.lanes.clone();
         loop {
-            self.acknowledge(client);
-            if self.phase_now() == Phase::Stop {
-                return End::Stop;
+            if let Err(fault) = self.listen(link) {
+                return End::Fault(fault);
             }
+            self.acknowledge(link);
             let now = self.clock.now();
-            let room = self.has_room();
-            if !room {
-                // While we do not listen, silence says nothing.
-                self.heard_at = now;
-            }
-            if let Some(end) = self.overdue(now) {
+            if let Some(end) = self.overdue(now, link) {
                 return end;
             }
-            let deadline = self.clock.instant(self.deadline(now));
+            let wake = self.clock.instant(self.deadline(now, link));
             let flows = self.held_since.is_none();
+            let read = self.has_room();
             tokio::select! {
-                fault = &mut talk => return End::Fault(fault),
-                Some(said) = heard.recv(), if room => {
-                    if let Err(fault) = self.hear(said, client) {
+                moved = link.step(read) => {
+                    if let Err(fault) = moved {
                         return End::Fault(fault);
                     }
                 }
@@ -207,30 +213,35 @@ impl Connection {
                     permit.send(batch(self.door, self.clock.now(), messages, &mut self.intake));
                 }
                 _ = self.phase.changed() => {}
-                () = sleep_until(deadline.into()) => {}
+                () = sleep_until(wake.into()) => {}
             }
         }
     }
 
-    fn hear(&mut self, said: Vec<Heard>, client: &Client) -> Result<(), Fault> {
-        self.heard_at = self.clock.now();
-        for heard in said {
+    /// Takes what was read, as far as there is room.
+    fn listen(&mut self, link: &mut Link) -> Result<(), Fault> {
+        let now = self.clock.now();
+        while self.has_room() {
+            let Some(heard) = link.next()? else {
+                break;
+            };
+            self.heard_at = now;
             match heard {
-                Heard::Connected { session_present } => self.connected(session_present, client)?,
                 Heard::Subscribed(answers) => self.granted(&answers),
                 Heard::Published(publication) => self.published(&publication),
-                Heard::Goodbye => {}
+                Heard::Alive => {}
             }
         }
-        if self.receipts.ready_count() > usize::from(u16::MAX) {
-            return Err(Fault::Protocol("it uses a packet identifier twice"));
+        if !self.has_room() {
+            // While we do not listen, silence says nothing.
+            self.heard_at = now;
         }
         Ok(())
     }
 
-    fn connected(&mut self, session_present: bool, client: &Client) -> Result<(), Fault> {
+    fn connected(&mut self, link: &mut Link) {
         let remote = &self.settings.remote;
-        if session_present {
+        if link.session_present {
             tracing::info!(
                 "{}: connected to {}:{}; the broker kept our session, what was missed comes now",
                 self.name,
@@ -253,18 +264,16 @@ impl Connection {
                 remote.port
             );
         }
+        self.heard_at = self.clock.now();
+        self.said_at = self.heard_at;
         self.up_since = Some(self.heard_at);
         self.last_fault = None;
         // In MQTT 3.1.1 each SUBSCRIBE brings the retained messages again (3.8.4), so it is said
         // only when it must be: the session holds the subscriptions, `topics` may have changed
         // since the last start.
-        self.subscribed &= session_present;
-        if self.subscribed || client.subscribe(&self.settings, &self.settings.topics) {
-            Ok(())
-        } else {
-            Err(Fault::Broken(
-                "one of `topics` is not a topic filter".into(),
-            ))
+        self.subscribed &= link.session_present;
+        if !self.subscribed {
+            link.subscribe(&self.settings.topics, self.settings.retained);
         }
     }
 
@@ -346,9 +355,9 @@ impl Connection {
         }
     }
 
-    fn acknowledge(&mut self, client: &Client) {
+    fn acknowledge(&mut self, link: &mut Link) {
         while let Some(packet_id) = self.receipts.ready() {
-            if !client.acknowledge(packet_id) {
+            if !link.acknowledge(packet_id) {
                 return;
             }
             self.receipts.acknowledged();
@@ -356,7 +365,7 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.receipts.waiting_count() < UNANSWERED_MAX && self.outbox.bytes() < WAITING_BYTES_MAX
+        self.receipts.open_count() < UNANSWERED_MAX && self.outbox.bytes() < WAITING_BYTES_MAX
     }
 
     fn held_until(&self) -> Tick {
@@ -364,28 +373,40 @@ impl Connection {
         self.held_since.map_or(Tick::NEVER, until)
     }
 
-    fn silent_at(&self) -> Tick {
-        let remote = &self.settings.remote;
-        self.heard_at
-            .after(2 * remote.keep_alive.max(link::KEEP_ALIVE_MIN) + remote.connect_timeout)
+    fn silent_at(&self, link: &Link) -> Tick {
+        self.heard_at.after(link.keep_alive.mul_f32(1.5))
     }
 
-    fn overdue(&self, now: Tick) -> Option<End> {
-        if now >= self.held_until() && self.phase_now() == Phase::Run {
-            Some(End::Held)
-        } else if now >= self.silent_at() {
-            Some(End::Fault(Fault::Silent))
-        } else {
-            None
+    /// Half the keep-alive, so that an answer is due well before anybody gives up.
+    fn ping_at(&self, link: &Link) -> Tick {
+        self.said_at.after(link.keep_alive / 2)
+    }
+
+    fn overdue(&mut self, now: Tick, link: &mut Link) -> Option<End> {
+        let phase = self.phase_now();
+        if phase == Phase::Stop {
+            return Some(End::Stop);
         }
+        if now >= self.held_until() && phase == Phase::Run {
+            return Some(End::Held);
+        }
+        if now >= self.silent_at(link) {
+            return Some(End::Fault(Fault::Silent));
+        }
+        if now >= self.ping_at(link) {
+            link.ping();
+            self.said_at = now;
+        }
+        None
     }
 
-    fn deadline(&self, now: Tick) -> Tick {
+    fn deadline(&self, now: Tick, link: &Link) -> Tick {
         let held_until = match self.phase_now() {
             Phase::Run => self.held_until(),
             _ => Tick::NEVER,
         };
-        held_until.min(self.silent_at()).min(now.after(SLEEP_MAX))
+        let peer = self.silent_at(link).min(self.ping_at(link));
+        held_until.min(peer).min(now.after(SLEEP_MAX))
     }
 
     fn phase_now(&self) -> Phase {
@@ -408,10 +429,7 @@ impl Connection {
         );
         if self.last_fault.as_ref() == Some(&fault) {
             tracing::debug!("{line}");
-        } else if matches!(
-            fault,
-            Fault::Credentials(_) | Fault::Refused(_) | Fault::TooLarge(_)
-        ) {
+        } else if fault.needs_a_person() {
             tracing::error!(
                 "{line}; trying again at least every {} s",
                 RETRY_MAX.as_secs()
@@ -458,43 +476,13 @@ impl Connection {
         }
     }
 
-    /// Sends the last acknowledgements, then DISCONNECT.
-    async fn farewell(
-        &mut self,
-        client: &Client,
-        mut talk: Pin<&mut impl Future<Output = Fault>>,
-        heard: &mut mpsc::Receiver<Vec<Heard>>,
-    ) {
+    /// Sends the last acknowledgements, then DISCONNECT. What does not go in time comes again.
+    async fn farewell(&mut self, link: &mut Link) {
         while let Ok(notices) = self.notices.try_recv() {
             self.obey(&notices);
         }
-        let deadline = self.clock.instant(self.clock.now().after(FAREWELL_MAX));
-        let mut said = false;
-        loop {
-            self.acknowledge(client);
-            said = said || (self.receipts.ready().is_none() && client.disconnect());
-            tokio::select! {
-                _ = &mut talk => return,
-                Some(more) = heard.recv() => {
-                    if more.iter().any(|heard| matches!(heard, Heard::Goodbye)) {
-                        return;
-                    }
-                }
-                () = sleep_until(deadline.into()) => return,
-            }
-        }
-    }
-}
-
-/// Polls the library for the life of a link, and passes on what it says. While nobody takes it, it
-/// does not poll: that is how reading pauses.
-async fn talk(mut wire: Wire, say: mpsc::Sender<Vec<Heard>>) -> Fault {
-    loop {
-        match wire.hear().await {
-            // The other end lives in the same task, as long as this future.
-            Ok(heard) => drop(say.send(heard).await),
-            Err(fault) => return fault,
-        }
+        self.acknowledge(link);
+        let _ = tokio::time::timeout(FAREWELL_MAX, link.goodbye()).await;
     }
 }
 

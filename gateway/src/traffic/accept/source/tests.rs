@@ -11,7 +11,7 @@ use std::time::Duration;
 use site::{Broker, Gateway, rules, settings, until};
 
 use super::UNANSWERED_MAX;
-use super::link::{self, Fault};
+use super::link::{Fault, Link};
 use crate::traffic::accept::{Protocol, RetainedPolicy, SourceSettings};
 use crate::traffic::lanes::{Notice, Phase};
 use crate::traffic::message::{QoS, Tick};
@@ -243,7 +243,6 @@ async fn are_stored_messages_taken_once_when_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn is_anything_lost_when_the_broker_restarts_under_load() {
     const RESTARTS: usize = 3;
-    const WINDOW: usize = 2_000;
     for protocol in BOTH {
         let mut broker = Broker::start("").await;
         let gateway = Gateway::start(&broker, settings(&broker, protocol), true).await;
@@ -259,8 +258,11 @@ async fn is_anything_lost_when_the_broker_restarts_under_load() {
         }
         until("all came", || gateway.relay.different() == sent).await;
         let count = gateway.stop().await.count();
+        // mosquitto 2.0.11 goes far over its window of 20; what it had not seen acknowledged it
+        // sends again, marked, and nothing else may be taken twice.
+        let again = broker.logged("Sending PUBLISH to tide-rest (d1");
         assert!(
-            count <= sent + RESTARTS * WINDOW,
+            count <= sent + again,
             "{protocol:?}: {} twice",
             count - sent
         );
@@ -339,11 +341,6 @@ async fn does_a_message_that_breaks_a_limit_stop_the_others() {
     }
 }
 
-async fn first_fault(settings: &SourceSettings) -> Fault {
-    let (_client, mut wire) = link::open(settings, "tide").unwrap();
-    wire.hear().await.unwrap_err()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_a_broker_that_refuses_us_leave_in_the_log() {
     let broker = Broker::start("password_file /dev/null").await;
@@ -352,13 +349,13 @@ async fn what_does_a_broker_that_refuses_us_leave_in_the_log() {
         settings.remote.username = Some("nobody".into());
         let file = broker.dir().join("password");
         settings.remote.password = Some(Secret::File(file.clone()));
-        let unreadable = link::open(&settings, "tide").err();
+        let unreadable = Link::connect(&settings, "tide").await.err().unwrap();
         assert!(
-            matches!(unreadable, Some(Fault::Credentials(_))),
+            matches!(unreadable, Fault::Credentials(_)),
             "{unreadable:?}"
         );
         std::fs::write(&file, "hush\n").unwrap();
-        let fault = first_fault(&settings).await;
+        let fault = Link::connect(&settings, "tide").await.err().unwrap();
         assert!(
             matches!(fault, Fault::Refused(_)),
             "{protocol:?}: {fault:?}"

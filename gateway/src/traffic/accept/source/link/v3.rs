@@ -1,81 +1,71 @@
-//! MQTT 3.1.1 over rumqttc.
+//! The packets of MQTT 3.1.1.
 
-use rumqttc::mqttbytes::Error as CodecError;
+use bytes::BytesMut;
+use rumqttc::mqttbytes::Error;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
-    StateError, SubscribeFilter, SubscribeReasonCode, Transport,
+    Connect, ConnectReturnCode, Login, Packet as Wire, Publish, QoS, Subscribe, SubscribeFilter,
+    SubscribeReasonCode,
 };
 
-use super::{
-    Fault, Heard, OUTGOING_BYTES_MAX, REQUESTS_MAX, connect_timeout_seconds, host, keep_alive,
-};
+use super::{Decoded, Fault, Heard, Incomplete, Packet, SUBSCRIBE_ID, keep_alive, qos2};
 use crate::traffic::accept::SourceSettings;
 use crate::traffic::accept::source::intake::Publication;
-use crate::traffic::accept::source::remote::Access;
 
-pub(super) type Client = AsyncClient;
-pub(super) type Wire = EventLoop;
-
-/// A 3.1.1 client cannot announce how large a packet it takes, and a message that is not read is
-/// brought again for ever. So packets up to this many times `packet_max` are read, reported and
-/// dropped; only beyond it the connection stands still until the operator helps.
-const READ_FACTOR: usize = 4;
-
-pub(super) fn open(settings: &SourceSettings, client_id: &str, access: Access) -> (Client, Wire) {
-    let mut options = MqttOptions::new(client_id, host(settings), settings.remote.port);
-    let read_bytes_max = (settings.packet_bytes_max as usize).saturating_mul(READ_FACTOR);
-    options
-        .set_clean_session(false)
-        .set_manual_acks(true)
-        .set_keep_alive(keep_alive(settings))
-        .set_inflight(1)
-        .set_max_packet_size(read_bytes_max, OUTGOING_BYTES_MAX);
-    if let Some((username, password)) = access.login {
-        options.set_credentials(username, password);
-    }
-    if let Some(tls) = access.tls {
-        options.set_transport(Transport::tls_with_config(tls.into()));
-    }
-    let (client, mut wire) = AsyncClient::new(options, REQUESTS_MAX);
-    wire.network_options.set_tcp_nodelay(true);
-    wire.network_options
-        .set_connection_timeout(connect_timeout_seconds(settings));
-    (client, wire)
+/// CONNECT for a session that the broker keeps.
+pub(super) fn connect(
+    settings: &SourceSettings,
+    client_id: &str,
+    login: Option<(String, String)>,
+) -> BytesMut {
+    let mut connect = Connect::new(client_id);
+    connect.clean_session = false;
+    connect.keep_alive = u16::try_from(keep_alive(settings).as_secs()).unwrap_or(u16::MAX);
+    connect.login = login.map(|(username, password)| Login::new(username, password));
+    encode(&Wire::Connect(connect))
 }
 
-pub(super) fn subscribe(client: &Client, filters: &[String]) -> bool {
+/// SUBSCRIBE at QoS 1.
+pub(super) fn subscribe(filters: &[String]) -> BytesMut {
     let filters = filters
         .iter()
         .map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
-    client.try_subscribe_many(filters).is_ok()
+    let mut subscribe = Subscribe::new_many(filters);
+    subscribe.pkid = SUBSCRIBE_ID;
+    encode(&Wire::Subscribe(subscribe))
 }
 
-pub(super) fn acknowledge(client: &Client, packet_id: u16) -> bool {
-    let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
-    publish.pkid = packet_id;
-    client.try_ack(&publish).is_ok()
+/// The configuration has checked what could be too long for a packet.
+fn encode(packet: &Wire) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    if let Err(error) = packet.write(&mut bytes, usize::MAX) {
+        tracing::error!("a packet for the source's broker could not be made: {error}");
+    }
+    bytes
 }
 
-pub(super) async fn hear(wire: &mut Wire) -> Result<Vec<Heard>, Fault> {
-    let first = wire.poll().await.map_err(fault)?;
-    let events = std::iter::once(first).chain(wire.state.events.drain(..));
-    events
-        .filter_map(|event| heard(event).transpose())
-        .collect()
+/// The first packet of what was read.
+pub(super) fn decode(input: &mut BytesMut, packet_bytes_max: u32) -> Decoded {
+    match Wire::read(input, packet_bytes_max as usize) {
+        Ok(packet) => understand(packet).map_err(Incomplete::Fault),
+        Err(Error::InsufficientBytes(_)) => Err(Incomplete::Short),
+        Err(Error::PayloadSizeLimitExceeded(_)) => Err(Incomplete::TooLarge),
+        Err(error) => Err(Incomplete::Fault(Fault::Protocol(error.to_string()))),
+    }
 }
 
-fn heard(event: Event) -> Result<Option<Heard>, Fault> {
-    Ok(Some(match event {
-        Event::Incoming(Packet::ConnAck(connack)) => Heard::Connected {
+fn understand(packet: Wire) -> Result<Packet, Fault> {
+    Ok(match packet {
+        Wire::ConnAck(connack) if connack.code == ConnectReturnCode::Success => Packet::Connack {
             session_present: connack.session_present,
+            keep_alive: None,
         },
-        Event::Incoming(Packet::SubAck(suback)) => {
-            Heard::Subscribed(suback.return_codes.into_iter().map(refusal).collect())
-        }
-        Event::Incoming(Packet::Publish(publish)) => Heard::Published(publication(publish)?),
-        Event::Outgoing(Outgoing::Disconnect) => Heard::Goodbye,
-        _ => return Ok(None),
-    }))
+        Wire::ConnAck(connack) => return Err(Fault::Refused(format!("{:?}", connack.code))),
+        Wire::SubAck(suback) => Packet::Heard(Heard::Subscribed(
+            suback.return_codes.into_iter().map(refusal).collect(),
+        )),
+        Wire::Publish(publish) => Packet::Heard(Heard::Published(publication(publish)?)),
+        _ => Packet::Heard(Heard::Alive),
+    })
 }
 
 fn refusal(code: SubscribeReasonCode) -> Option<String> {
@@ -88,9 +78,7 @@ fn publication(publish: Publish) -> Result<Publication, Fault> {
         packet_id: match publish.qos {
             QoS::AtMostOnce => None,
             QoS::AtLeastOnce => Some(publish.pkid),
-            QoS::ExactlyOnce => {
-                return Err(Fault::Protocol("it delivers at QoS 2, we subscribed at 1"));
-            }
+            QoS::ExactlyOnce => return Err(qos2()),
         },
         topic: publish.topic.into(),
         payload: publish.payload,
@@ -98,15 +86,4 @@ fn publication(publish: Publish) -> Result<Publication, Fault> {
         dup: publish.dup,
         retain: publish.retain,
     })
-}
-
-fn fault(error: ConnectionError) -> Fault {
-    match error {
-        ConnectionError::ConnectionRefused(code) => Fault::Refused(format!("{code:?}")),
-        ConnectionError::MqttState(StateError::Deserialization(
-            CodecError::PayloadSizeLimitExceeded(bytes),
-        )) => Fault::TooLarge(bytes),
-        ConnectionError::NetworkTimeout => Fault::Broken("no answer within connect_timeout".into()),
-        other => Fault::Broken(other.to_string()),
-    }
 }
