@@ -1,13 +1,15 @@
 //! One of a source's two connections: makes it, keeps it, makes it anew, in one task. In come the
 //! link's words and the relay's notices, out go batches and acknowledgements.
 
+mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
-use super::intake::{Dropped, Intake, Publication, Share};
+use super::intake::{Intake, Publication, Share};
 use super::link::{Fault, Heard, Link};
 use super::outbox::Outbox;
 use super::receipts::Receipts;
@@ -240,30 +242,7 @@ impl Connection {
     }
 
     fn connected(&mut self, link: &mut Link) {
-        let remote = &self.settings.remote;
-        if link.session_present {
-            tracing::info!(
-                "{}: connected to {}:{}; the broker kept our session, what was missed comes now",
-                self.name,
-                remote.host,
-                remote.port
-            );
-        } else if self.first_link {
-            tracing::info!(
-                "{}: connected to {}:{}, with a new session",
-                self.name,
-                remote.host,
-                remote.port
-            );
-        } else {
-            tracing::warn!(
-                "{}: connected to {}:{}, but the broker lost our session: what was published while we were \
-                 away does not come; let it keep sessions (mosquitto: `persistence true`)",
-                self.name,
-                remote.host,
-                remote.port
-            );
-        }
+        self.tell_connected(link.session_present);
         self.heard_at = self.clock.now();
         self.said_at = self.heard_at;
         self.up_since = Some(self.heard_at);
@@ -282,12 +261,7 @@ impl Connection {
         for (filter, answer) in self.settings.topics.iter().zip(answers) {
             if let Some(reason) = answer {
                 self.subscribed = false;
-                tracing::error!(
-                    "{}: the broker refuses the subscription to {filter:?} ({reason}): allow it to the client \
-                     id {:?}, or take it out of `topics`",
-                    self.name,
-                    self.client_id
-                );
+                self.tell_refused(filter, reason);
             }
         }
     }
@@ -306,38 +280,10 @@ impl Connection {
                 self.outbox.push(message);
             }
             Err(dropped) => {
-                self.note(&dropped, publication);
+                self.tell_dropped(&dropped, publication);
                 if let Some(id) = publication.packet_id {
                     self.receipts.settle(id);
                 }
-            }
-        }
-    }
-
-    fn note(&mut self, dropped: &Dropped, publication: &Publication) {
-        let topic =
-            String::from_utf8_lossy(publication.topic.get(..128).unwrap_or(&publication.topic));
-        match dropped {
-            Dropped::NotOurs | Dropped::Retained => {
-                tracing::trace!("{}: {topic:?} is left out: {dropped}", self.name);
-            }
-            Dropped::Topic(_) => {
-                self.dropped += 1;
-                tracing::warn!(
-                    "{}: a message on {topic:?} was dropped: {dropped} ({} so far)",
-                    self.name,
-                    self.dropped
-                );
-            }
-            Dropped::TooLarge(_) => {
-                self.dropped += 1;
-                tracing::error!(
-                    "{}: a message on {topic:?} was lost: {dropped}, more than this source's packet_max \
-                     ({} bytes); raise it, or use protocol = \"5\" ({} so far)",
-                    self.name,
-                    self.settings.packet_bytes_max,
-                    self.dropped
-                );
             }
         }
     }
@@ -415,32 +361,6 @@ impl Connection {
             return Phase::Stop;
         }
         *self.phase.borrow()
-    }
-
-    fn report(&mut self, fault: Fault) {
-        let remote = &self.settings.remote;
-        let what = match self.up_since {
-            Some(_) => "lost the connection to",
-            None => "cannot connect to",
-        };
-        let line = format!(
-            "{}: {what} {}:{}: {fault}",
-            self.name, remote.host, remote.port
-        );
-        if self.last_fault.as_ref() == Some(&fault) {
-            tracing::debug!("{line}");
-        } else if fault.needs_a_person() {
-            tracing::error!(
-                "{line}; trying again at least every {} s",
-                RETRY_MAX.as_secs()
-            );
-        } else {
-            tracing::warn!(
-                "{line}; trying again at least every {} s",
-                RETRY_MAX.as_secs()
-            );
-        }
-        self.last_fault = Some(fault);
     }
 
     /// The link is gone: the relay gives back what it holds, the broker brings the rest again.

@@ -172,3 +172,93 @@ impl Intake {
         Ok(topic)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::message::ClassId;
+
+    fn intake(share: Share) -> Intake {
+        let rules = Rules::compile(&[], &[], ClassId(1), 1 << 20).unwrap();
+        let settings = SourceSettings {
+            name: "source 1".into(),
+            remote: crate::traffic::send::RemoteSettings {
+                host: "h".into(),
+                port: 1,
+                tls: None,
+                username: None,
+                password: None,
+                connect_timeout: std::time::Duration::ZERO,
+                keep_alive: std::time::Duration::ZERO,
+            },
+            topics: vec!["#".into()],
+            protocol: Protocol::V5,
+            client_id: "c".into(),
+            retained: RetainedPolicy::Skip,
+            packet_bytes_max: 100,
+            topic_bytes_max: 10,
+            topic_levels_max: 3,
+            hold_max: std::time::Duration::ZERO,
+        };
+        Intake::new(Arc::new(settings), share, Arc::new(rules))
+    }
+
+    fn taken(
+        share: Share,
+        topic: &'static [u8],
+        dup: bool,
+        any_share: bool,
+    ) -> Result<(), Dropped> {
+        let publication = Publication {
+            topic: Bytes::from_static(topic),
+            payload: Bytes::from_static(b"x"),
+            properties: None,
+            packet_id: Some(1),
+            dup,
+            retain: true,
+            packet_bytes: 10,
+        };
+        let door = DoorId {
+            index: 0,
+            generation: 0,
+        };
+        let message = intake(share).message(&publication, door, any_share, Tick::ZERO);
+        message.map(drop)
+    }
+
+    /// A topic that the urgent connection owned belongs to the other after a restart with other
+    /// rules. The other has dropped its copy long ago: the resend is the only one left.
+    #[test]
+    fn does_a_change_of_rules_lose_what_was_not_acknowledged() {
+        assert_eq!(taken(Share::Rest, b"a", false, true), Ok(()));
+        assert_eq!(
+            taken(Share::Urgent, b"a", false, true),
+            Err(Dropped::NotOurs)
+        );
+        assert_eq!(
+            taken(Share::Urgent, b"a", true, false),
+            Err(Dropped::NotOurs)
+        );
+        assert_eq!(taken(Share::Urgent, b"a", true, true), Ok(()));
+    }
+
+    #[test]
+    fn which_topics_are_none() {
+        for topic in [
+            &b""[..],
+            b"a/+",
+            b"#",
+            b"a\0",
+            b"\xff",
+            b"a/b/c/d",
+            b"12345678901",
+        ] {
+            let dropped = taken(Share::Rest, topic, false, false);
+            assert!(
+                matches!(dropped, Err(Dropped::Topic(_))),
+                "{topic:?}: {dropped:?}"
+            );
+        }
+        assert_eq!(taken(Share::Rest, b"/a/b", false, false), Ok(()));
+    }
+}

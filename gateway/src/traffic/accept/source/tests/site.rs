@@ -138,9 +138,18 @@ impl Drop for Broker {
     }
 }
 
+/// What the relay answers by itself.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Answers {
+    #[default]
+    Nothing,
+    AllButFirstClass,
+    Everything,
+}
+
 #[derive(Default)]
 struct Told {
-    answers: bool,
+    answers: Answers,
     doors: HashMap<DoorId, (Arc<str>, mpsc::Sender<Vec<Notice>>)>,
     taken: Vec<Message>,
     unanswered: Vec<(DoorId, u32)>,
@@ -158,7 +167,11 @@ impl Relay {
         let (rest, mut from_rest) = mpsc::channel::<Batch>(16);
         let (doors, mut from_doors) = mpsc::channel(16);
         let told = Arc::new(Mutex::new(Told {
-            answers,
+            answers: if answers {
+                Answers::Everything
+            } else {
+                Answers::Nothing
+            },
             ..Told::default()
         }));
         let state = Arc::clone(&told);
@@ -212,10 +225,15 @@ impl Relay {
     /// From now on everything is answered at once; what waits is answered now, newest first.
     pub(super) fn answer(&self) {
         let mut told = self.told.lock().unwrap();
-        told.answers = true;
+        told.answers = Answers::Everything;
         while let Some((door, token)) = told.unanswered.pop() {
             say(&told, door, vec![accepted(token)]);
         }
+    }
+
+    /// From now on everything but the first class is answered at once.
+    pub(super) fn answer_all_but_first_class(&self) {
+        self.told.lock().unwrap().answers = Answers::AllButFirstClass;
     }
 
     /// Says this to all doors.
@@ -244,11 +262,16 @@ fn say(told: &Told, door: DoorId, notices: Vec<Notice>) {
 fn take(state: &Mutex<Told>, batch: Batch, urgent: bool) {
     let mut told = state.lock().unwrap();
     assert!(!batch.messages.is_empty());
+    let answers = match told.answers {
+        Answers::Nothing => false,
+        Answers::AllButFirstClass => !urgent,
+        Answers::Everything => true,
+    };
     for message in batch.messages {
         assert_eq!(message.class == ClassId::FIRST, urgent, "the wrong lane");
         assert_eq!(message.receipt.door, batch.door);
         match message.receipt.token {
-            Some(token) if told.answers => say(&told, batch.door, vec![accepted(token)]),
+            Some(token) if answers => say(&told, batch.door, vec![accepted(token)]),
             Some(token) => told.unanswered.push((batch.door, token)),
             None => {}
         }
