@@ -123,7 +123,7 @@ mod tests {
         let tokens: Vec<_> = (1..=4).map(|id| receipts.ask(id)).collect();
         for token in [tokens[2], tokens[1], tokens[3]] {
             receipts.answer(token);
-            assert_eq!(ready(&mut receipts), []);
+            assert!(ready(&mut receipts).is_empty());
         }
         receipts.answer(tokens[0]);
         assert_eq!(ready(&mut receipts), [1, 2, 3, 4]);
@@ -158,7 +158,7 @@ mod tests {
         for token in old {
             receipts.answer(token);
         }
-        assert_eq!(ready(&mut receipts), []);
+        assert!(ready(&mut receipts).is_empty());
         receipts.answer(new);
         receipts.answer(new);
         assert_eq!(ready(&mut receipts), [1]);
