@@ -3,6 +3,8 @@
 //! in their own task and hand it to the relay in [`lanes`](super::lanes); both acknowledge only
 //! when the relay has answered.
 
+pub mod source;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

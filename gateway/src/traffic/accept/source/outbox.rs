@@ -1,0 +1,146 @@
+//! Messages on their way into the two lanes, in batches. In come classified messages, out go
+//! batches of what arrived together. It never waits and never drops a message that its sender
+//! would not bring again.
+
+use std::collections::VecDeque;
+
+use crate::traffic::lanes::BATCH_BYTES_MAX;
+use crate::traffic::message::{ClassId, Message};
+
+/// Messages for one lane, in the order of receipt.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    batches: VecDeque<Vec<Message>>,
+    last_bytes: u64,
+    bytes: u64,
+}
+
+impl Queue {
+    fn push(&mut self, message: Message) {
+        let bytes = message.memory_bytes();
+        self.bytes += bytes;
+        match self.batches.back_mut() {
+            Some(last) if self.last_bytes + bytes <= BATCH_BYTES_MAX => {
+                self.last_bytes += bytes;
+                last.push(message);
+            }
+            _ => {
+                self.last_bytes = bytes;
+                self.batches.push_back(vec![message]);
+            }
+        }
+    }
+
+    /// The oldest batch.
+    pub(super) fn pop(&mut self) -> Option<Vec<Message>> {
+        let batch = self.batches.pop_front()?;
+        self.bytes -= batch.iter().map(Message::memory_bytes).sum::<u64>();
+        Some(batch)
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    fn forget(&mut self) {
+        let all = std::mem::take(self).batches.into_iter().flatten();
+        all.filter(|message| message.receipt.token.is_none())
+            .for_each(|message| self.push(message));
+    }
+}
+
+/// What one connection has for the lanes.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// The first class.
+    pub(super) urgent: Queue,
+    /// All others.
+    pub(super) rest: Queue,
+}
+
+impl Outbox {
+    /// Puts a message behind the others of its lane.
+    pub(super) fn push(&mut self, message: Message) {
+        if message.class == ClassId::FIRST {
+            self.urgent.push(message);
+        } else {
+            self.rest.push(message);
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> u64 {
+        self.urgent.bytes + self.rest.bytes
+    }
+
+    /// The link broke: the broker brings again what it wants acknowledged. QoS 0 stays, since
+    /// nobody brings that.
+    pub(super) fn forget(&mut self) {
+        self.urgent.forget();
+        self.rest.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::message::{DoorId, QoS, Receipt, Tick};
+
+    fn message(class: ClassId, token: Option<u32>, payload: usize) -> Message {
+        Message {
+            topic: "t".into(),
+            payload: vec![0; payload].into(),
+            properties: Box::default(),
+            class,
+            key: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received: Tick::ZERO,
+            expires: Tick::NEVER,
+            sequence: 0,
+            receipt: Receipt {
+                door: DoorId {
+                    index: 0,
+                    generation: 0,
+                },
+                token,
+            },
+        }
+    }
+
+    fn tokens(queue: &mut Queue) -> Vec<Vec<Option<u32>>> {
+        std::iter::from_fn(|| queue.pop())
+            .map(|batch| batch.iter().map(|m| m.receipt.token).collect())
+            .collect()
+    }
+
+    #[test]
+    fn do_batches_close_at_their_bound_and_keep_the_order() {
+        let mut outbox = Outbox::default();
+        for (token, payload) in [(1, 10_000), (2, 50_000), (3, 10_000), (4, 200_000), (5, 1)] {
+            outbox.push(message(ClassId(1), Some(token), payload));
+        }
+        outbox.push(message(ClassId::FIRST, Some(6), 1));
+        assert!(outbox.bytes() > 270_000);
+        let rest = [
+            vec![Some(1), Some(2)],
+            vec![Some(3)],
+            vec![Some(4)],
+            vec![Some(5)],
+        ];
+        assert_eq!(tokens(&mut outbox.rest), rest);
+        assert_eq!(tokens(&mut outbox.urgent), [[Some(6)]]);
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn does_a_broken_link_cost_a_message_that_nobody_brings_again() {
+        let mut outbox = Outbox::default();
+        outbox.push(message(ClassId(1), Some(1), 10));
+        outbox.push(message(ClassId(1), None, 10));
+        outbox.forget();
+        assert_eq!(tokens(&mut outbox.rest), [[None]]);
+        assert_eq!(outbox.bytes(), 0);
+    }
+}
