@@ -17,6 +17,10 @@ use crate::traffic::message::QoS;
 /// Maximum before; a 3.1.1 client that leaves so many open never releases any.
 pub const RELEASES_MAX: usize = 8 * 1024;
 
+/// Answers of one session that may be remembered between being given and being in the socket; more
+/// only cost a repeat when the connection breaks just then.
+const UNSAID_MAX: usize = 1024;
+
 /// What one PUBLISH with a packet identifier is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
@@ -88,6 +92,8 @@ pub struct Session {
     /// Unanswered messages whose packet identifier names a newer one (the device was rebooted), by
     /// token.
     displaced: HashMap<u32, u32>,
+    /// Final answers that are not in the socket yet.
+    unsaid: Vec<(u16, Pending)>,
     unanswered_bytes: u64,
     unanswered: usize,
     in_flight: usize,
@@ -131,10 +137,20 @@ impl Session {
         self.in_flight = 0;
     }
 
+    /// Every answer so far is in the socket. Whether it arrives is not known; if not, the client's
+    /// resend is a repeat, as QoS 1 allows.
+    #[inline]
+    pub fn said(&mut self) {
+        self.unsaid.clear();
+    }
+
     /// The connection is gone. Answers that nobody asked for are kept while there are few: a client
     /// that resends nothing in all its connections would pile them up.
     pub fn park(&mut self) {
         self.connected = false;
+        for (packet_id, pending) in std::mem::take(&mut self.unsaid) {
+            self.pending.entry(packet_id).or_insert(pending);
+        }
         if self.pending.len() > RELEASES_MAX {
             self.pending
                 .retain(|_, pending| !matches!(pending.state, State::Untold(_)));
@@ -256,6 +272,10 @@ impl Session {
         } else {
             self.pending.remove(&packet_id);
             self.in_flight = self.in_flight.saturating_sub(1);
+            if self.unsaid.len() < UNSAID_MAX {
+                let state = State::Untold(answer);
+                self.unsaid.push((packet_id, Pending { state, ..pending }));
+            }
         }
     }
 
@@ -288,6 +308,7 @@ impl Session {
     pub fn release_memory(&mut self) {
         self.pending.shrink_to_fit();
         self.displaced.shrink_to_fit();
+        self.unsaid.shrink_to_fit();
     }
 }
 

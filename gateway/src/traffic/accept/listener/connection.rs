@@ -275,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+        self.kept.session.said();
         self.out.clear();
         self.out.shrink_to(OUT_BYTES_KEPT);
         self.written = 0;

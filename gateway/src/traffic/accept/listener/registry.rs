@@ -123,6 +123,11 @@ impl Registry {
     }
 
     #[cfg(test)]
+    pub(super) fn parked(&self) -> usize {
+        self.lock().parked.len()
+    }
+
+    #[cfg(test)]
     pub(super) fn seats(&self) -> usize {
         self.lock().seats.len()
     }
