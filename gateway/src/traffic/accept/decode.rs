@@ -29,6 +29,8 @@ pub mod reason {
     pub const UNSUPPORTED_VERSION: u8 = 0x84;
     /// The client id is not allowed.
     pub const CLIENT_ID_INVALID: u8 = 0x85;
+    /// The server is not there for this client now.
+    pub const SERVER_UNAVAILABLE: u8 = 0x88;
     /// The gateway shuts down.
     pub const SHUTTING_DOWN: u8 = 0x8B;
     /// Enhanced authentication is not offered.

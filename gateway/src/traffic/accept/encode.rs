@@ -77,7 +77,7 @@ pub fn refuse(out: &mut Vec<u8>, protocol: Protocol, reason: u8) -> bool {
     let old = match reason {
         code::UNSUPPORTED_VERSION => 1,
         code::CLIENT_ID_INVALID => 2,
-        code::QUOTA_EXCEEDED | code::SHUTTING_DOWN => 3,
+        code::QUOTA_EXCEEDED | code::SERVER_UNAVAILABLE => 3,
         _ => return false,
     };
     out.extend_from_slice(&[0x20, 2, 0, old]);

@@ -318,14 +318,19 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
     place: OwnedSemaphorePermit,
 ) {
     let mut buffer = ReadBuffer::default();
-    let greeting = greet(&mut stream, &mut buffer, peer, &shared);
+    // Start and end are boxed: they are short, and a thousand idle connections keep only what the
+    // time between needs.
+    let greeting = Box::pin(greet(&mut stream, &mut buffer, peer, &shared));
     let Some(Some(mut agreement)) = shared.until_stop(greeting).await else {
         return;
     };
     let claim = shared.registry.claim(&agreement.id);
     let Some(Some(mut seated)) = shared.until_stop(claim.sit()).await else {
+        // Shutdown, or a newer connection of this client id: DISCONNECT's reasons for these are not
+        // CONNACK's.
         let protocol = agreement.voice.protocol;
-        greet::refuse(&mut stream, protocol, reason::QUOTA_EXCEEDED, &shared).await;
+        let refusing = greet::refuse(&mut stream, protocol, reason::SERVER_UNAVAILABLE, &shared);
+        Box::pin(refusing).await;
         return;
     };
     let resumed = shared
@@ -339,8 +344,14 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
     debug!("{} connected", agreement.label);
     let mut will = agreement.will.take();
     let newer = claim.superseded();
-    let mut connection =
-        Connection::new(stream, Arc::clone(&shared), &agreement, kept, buffer, newer);
+    let mut connection = Box::new(Connection::new(
+        stream,
+        Arc::clone(&shared),
+        &agreement,
+        kept,
+        buffer,
+        newer,
+    ));
     let ending = if welcome(
         &mut connection.out,
         &agreement,
@@ -355,7 +366,14 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
             "takes no packet as large as its CONNACK",
         ))
     };
-    leave::leave(connection, ending, will, (claim, seated), place).await;
+    Box::pin(leave::leave(
+        connection,
+        ending,
+        will,
+        (claim, seated),
+        place,
+    ))
+    .await;
 }
 
 impl Shared {

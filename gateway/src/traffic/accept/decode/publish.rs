@@ -29,6 +29,13 @@ pub struct Publish<'a> {
 }
 
 impl Publish<'_> {
+    /// Bytes that the message's content takes: payload and properties.
+    #[must_use]
+    #[inline]
+    pub const fn content_bytes(&self) -> usize {
+        self.payload.len() + self.properties.len()
+    }
+
     /// The properties that go on to the upstream, encoded: all but Message Expiry Interval and
     /// Topic Alias.
     #[must_use]

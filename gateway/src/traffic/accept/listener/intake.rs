@@ -91,7 +91,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             qos: publish.qos,
             dup: publish.dup,
             fingerprint: fingerprint(topic, publish.payload),
-            bytes: u32::try_from(size_of::<Message>() + publish.payload.len()).unwrap_or(u32::MAX),
+            bytes: u32::try_from(size_of::<Message>() + publish.content_bytes())
+                .unwrap_or(u32::MAX),
         };
         match self.kept.session.arrive(sent) {
             Arrival::New { token } => self.admit(topic, publish, Some(token), now),

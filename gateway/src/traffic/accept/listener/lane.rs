@@ -41,15 +41,15 @@ impl LaneEnds {
     #[inline]
     pub(super) fn push(&mut self, message: Message) {
         match message.class {
-            ClassId::FIRST => self.urgent.push(message),
-            _ => self.rest.push(message),
+            ClassId::FIRST => self.urgent.waiting.push(message),
+            _ => self.rest.waiting.push(message),
         }
     }
 
     /// Bytes of the QoS 0 messages that wait here; the others are in the session's count.
     #[inline]
     pub(super) const fn untracked_bytes(&self) -> u64 {
-        self.urgent.untracked_bytes + self.rest.untracked_bytes
+        self.urgent.waiting.untracked_bytes + self.rest.waiting.untracked_bytes
     }
 
     /// Hands over what the lanes take. Ready when nothing waits here.
@@ -73,18 +73,25 @@ impl LaneEnds {
 
     /// Drops the waiting messages that their sender will bring again.
     pub(super) fn drop_tracked(&mut self) {
-        self.urgent.drop_tracked();
-        self.rest.drop_tracked();
+        self.urgent.waiting.drop_tracked();
+        self.rest.waiting.drop_tracked();
     }
 }
 
 struct LaneEnd {
     lane: Sender<Batch>,
     clock: Clock,
-    waiting: VecDeque<Parcel>,
-    /// Bytes of waiting messages that nobody is told about; the others are in the session's count.
-    untracked_bytes: u64,
+    waiting: Waiting,
     reserving: Option<Reserving>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    parcels: VecDeque<Parcel>,
+    /// Bytes of waiting messages that nobody is told about.
+    untracked_bytes: u64,
+    /// How many messages the last batch had: the next one most likely has as many.
+    last_len: usize,
 }
 
 #[derive(Default)]
@@ -98,30 +105,8 @@ impl LaneEnd {
         Self {
             lane,
             clock,
-            waiting: VecDeque::new(),
-            untracked_bytes: 0,
+            waiting: Waiting::default(),
             reserving: None,
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, message: Message) {
-        let bytes = message.memory_bytes();
-        if message.receipt.token.is_none() {
-            self.untracked_bytes += bytes;
-        }
-        match self.waiting.back_mut() {
-            Some(last) if last.bytes + bytes <= BATCH_BYTES_MAX => last.put(message, bytes),
-            last => {
-                // A second parcel of one read is most likely as large as the first.
-                let capacity = last.map_or(4, |last| last.messages.len());
-                let mut parcel = Parcel {
-                    messages: Vec::with_capacity(capacity),
-                    bytes: 0,
-                };
-                parcel.put(message, bytes);
-                self.waiting.push_back(parcel);
-            }
         }
     }
 
@@ -131,12 +116,11 @@ impl LaneEnd {
         unreadable: &mut u32,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), RelayGone>> {
-        while !self.waiting.is_empty() {
+        while !self.waiting.parcels.is_empty() {
             if self.reserving.is_none() {
-                let lane = self.lane.clone();
-                match lane.try_reserve() {
+                match self.lane.try_reserve() {
                     Ok(permit) => {
-                        if let Some(batch) = self.batch(door, unreadable) {
+                        if let Some(batch) = self.waiting.batch(door, self.clock, unreadable) {
                             permit.send(batch);
                         }
                         continue;
@@ -150,7 +134,7 @@ impl LaneEnd {
             if let Some(reserving) = &mut self.reserving {
                 let permit = ready!(reserving.as_mut().poll(cx)).map_err(|_| RelayGone);
                 self.reserving = None;
-                match (permit, self.batch(door, unreadable)) {
+                match (permit, self.waiting.batch(door, self.clock, unreadable)) {
                     (Ok(permit), Some(batch)) => drop(permit.send(batch)),
                     (Err(gone), _) => return Poll::Ready(Err(gone)),
                     (Ok(_), None) => {}
@@ -159,27 +143,49 @@ impl LaneEnd {
         }
         Poll::Ready(Ok(()))
     }
+}
 
-    fn batch(&mut self, door: DoorId, unreadable: &mut u32) -> Option<Batch> {
-        let parcel = self.waiting.pop_front()?;
+impl Waiting {
+    #[inline]
+    fn push(&mut self, message: Message) {
+        let bytes = message.memory_bytes();
+        if message.receipt.token.is_none() {
+            self.untracked_bytes += bytes;
+        }
+        match self.parcels.back_mut() {
+            Some(last) if last.bytes + bytes <= BATCH_BYTES_MAX => last.put(message, bytes),
+            _ => {
+                let mut parcel = Parcel {
+                    messages: Vec::with_capacity(self.last_len.max(1)),
+                    bytes: 0,
+                };
+                parcel.put(message, bytes);
+                self.parcels.push_back(parcel);
+            }
+        }
+    }
+
+    fn batch(&mut self, door: DoorId, clock: Clock, unreadable: &mut u32) -> Option<Batch> {
+        let parcel = self.parcels.pop_front()?;
+        self.last_len = parcel.messages.len();
         if self.untracked_bytes > 0 {
             self.untracked_bytes -= parcel.untracked_bytes();
         }
         Some(Batch {
             door,
-            at: self.clock.now(),
+            at: clock.now(),
             messages: parcel.messages,
             unreadable: std::mem::take(unreadable),
         })
     }
 
     fn drop_tracked(&mut self) {
-        for parcel in &mut self.waiting {
+        for parcel in &mut self.parcels {
             parcel
                 .messages
                 .retain(|message| message.receipt.token.is_none());
         }
-        self.waiting.retain(|parcel| !parcel.messages.is_empty());
+        self.parcels.retain(|parcel| !parcel.messages.is_empty());
     }
 }
 

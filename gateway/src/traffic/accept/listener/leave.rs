@@ -80,7 +80,7 @@ impl Ending {
 /// the connection. Returns when the session has ended or was left to a newer connection. The
 /// connection's place is free once the client is gone.
 pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: Connection<S>,
+    connection: Box<Connection<S>>,
     ending: Ending,
     will: Option<Will>,
     seat: (Claim, Seated),
@@ -96,7 +96,7 @@ pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
         lanes,
         session_expiry,
         ..
-    } = connection;
+    } = *connection;
     ending.log(&label, &shared);
     if let Some((reason, text)) = ending.reason() {
         encode::disconnect(&mut out, voice, reason, text);

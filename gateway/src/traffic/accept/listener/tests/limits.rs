@@ -132,11 +132,46 @@ async fn are_unanswered_bytes_bounded() {
     device.send(&publish_5(0x32, 1, "a", b"", &large)).await;
     device.send(&publish_5(0x30, 0, "a", b"", "y")).await;
     let first = site.message().await;
-    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(site.silent());
     site.accept(&first).await;
     device.expect(&puback(1)).await;
     assert_eq!(&*site.message().await.payload, b"y");
+}
+
+#[tokio::test]
+async fn do_properties_count_as_unanswered_bytes() {
+    let mut settings = settings();
+    settings.connection_bytes_max = 2000;
+    let mut site = Site::with(settings, |_| {});
+    let mut device = site.device(&connect_5("d", true, b""), &welcome_5(0)).await;
+    let value = text(&"v".repeat(2000));
+    let len = 1 + 3 + value.len();
+    let len = [(len & 0x7F) as u8 | 0x80, (len >> 7) as u8];
+    let large = packed(
+        0x32,
+        &[&text("a"), &[0, 1], &len, b"\x26\0\x01k", &value, b"x"],
+    );
+    device.send(&large).await;
+    device.send(&publish_5(0x30, 0, "a", b"", "y")).await;
+    let first = site.message().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(site.silent());
+    site.accept(&first).await;
+    assert_eq!(&*site.message().await.payload, b"y");
+}
+
+#[tokio::test]
+async fn does_an_idle_connection_cost_little() {
+    let mut site = Site::new();
+    let shared = Arc::clone(&site.porter.shared);
+    let place = Arc::clone(&site.porter.places).try_acquire_owned().unwrap();
+    let (stream, _device) = tokio::io::duplex(16);
+    let peer = "192.0.2.1:5000".parse().unwrap();
+    let task = size_of_val(&attend(stream, peer, shared, place));
+    assert!(task <= 5 * 1024, "{task} bytes for each connection's task");
+    let mut device = site.device(&connect_311("d", true, 60), WELCOME).await;
+    device.ping().await;
 }
 
 #[tokio::test]
