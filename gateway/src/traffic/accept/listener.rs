@@ -8,11 +8,6 @@
 //! - `connection`: the loop of a connected client; `intake`: its packets; `buffer`, `lane`: in, on
 //! - `leave`: the end, the will, the parked session; `registry`: who sits where
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "this is a door: it listens and spawns a task for each client"
-)]
-
 mod buffer;
 mod connection;
 mod greet;

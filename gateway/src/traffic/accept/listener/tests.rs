@@ -1,5 +1,10 @@
 //! Whole connections in memory: devices on one side, a relay that answers as told on the other.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the relay, the devices and the clients of a test are tasks too"
+)]
+
 mod devices;
 mod fuzz;
 mod limits;

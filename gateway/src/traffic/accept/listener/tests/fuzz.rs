@@ -50,13 +50,16 @@ async fn does_every_connection_end_whatever_it_sends() {
             tokio::task::yield_now().await;
         }
     }
-    // What has not ended yet hands over its last messages first.
+    // What has not ended yet hands over its last messages first; what asked for a kept session may
+    // stay, as far as the listener keeps sessions.
+    let shared = Arc::clone(&site.porter.shared);
     let drain = async {
-        while site.porter.places.available_permits() < settings().connections_max {
+        while site.porter.places.available_permits() < settings().connections_max
+            || shared.registry.seats() > settings().sessions_max
+        {
             let _ = site.rest.try_recv();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     soon(drain).await;
-    assert!(site.porter.shared.registry.seats() <= settings().sessions_max + 1);
 }

@@ -176,7 +176,9 @@ async fn does_an_idle_connection_cost_little() {
 
 #[tokio::test]
 async fn is_a_held_connection_paused_then_read_on_when_released() {
-    let mut site = Site::new();
+    let mut settings = settings();
+    settings.hold_max = DEADLINE;
+    let mut site = Site::with(settings, |_| {});
     let mut device = site.device(&connect_5("d", true, b""), &welcome_5(0)).await;
     device.send(&publish_5(0x32, 1, "a", b"", "x")).await;
     let first = site.message().await;
