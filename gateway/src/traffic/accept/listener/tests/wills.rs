@@ -79,6 +79,23 @@ async fn is_a_waiting_will_cancelled_by_a_return_and_published_by_a_clean_start(
 }
 
 #[tokio::test]
+async fn does_a_cancelled_will_stay_cancelled() {
+    let mut site = Site::new();
+    drop(site.device(&connect(true, 60, 30), &welcome_5(0)).await);
+    let mut device = site.device(&connect(false, 60, 30), &welcome_5(1)).await;
+    device.send(&[0xE0, 0]).await;
+    device.expect_end().await;
+    drop(device);
+    // A clean start ends the session, with whatever will still waits in it.
+    let mut device = site.device(&connect(true, 0, 0), &welcome_5(0)).await;
+    device.send(&[0xE0, 0]).await;
+    device.expect_end().await;
+    drop(device);
+    site.empty().await;
+    assert!(site.silent());
+}
+
+#[tokio::test]
 async fn is_a_waiting_will_published_when_its_session_ends_first() {
     let mut site = Site::new();
     drop(site.device(&connect(true, 1, 600), &welcome_5(0)).await);
