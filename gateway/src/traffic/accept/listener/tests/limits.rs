@@ -125,6 +125,24 @@ async fn does_a_pause_stop_the_keep_alive_clock() {
 }
 
 #[tokio::test]
+async fn does_a_hold_stop_the_keep_alive_clock_of_a_quiet_client() {
+    let mut settings = settings();
+    settings.hold_max = DEADLINE;
+    let mut site = Site::with(settings, |_| {});
+    let mut device = site.device(&connect_311("d", true, 1), WELCOME).await;
+    device.send(&publish_311(0x32, 1, "a", "x")).await;
+    let first = site.message().await;
+    let door = first.receipt.door;
+    site.notify(door, vec![Notice::Held]).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    site.notify(door, vec![Notice::Released]).await;
+    site.accept(&first).await;
+    device.expect(&puback(1)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    device.ping().await;
+}
+
+#[tokio::test]
 async fn are_unanswered_bytes_bounded() {
     let mut settings = settings();
     settings.connection_bytes_max = 2000;
