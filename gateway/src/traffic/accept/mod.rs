@@ -4,6 +4,10 @@
 //! when the relay has answered.
 
 pub mod source;
+pub mod decode;
+pub mod encode;
+pub mod listener;
+pub mod session;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,0 +1,283 @@
+//! The end of a connection, and what outlives it: the reason is said and logged, the will is
+//! published or waits, the session is parked until its client comes back, expires, or must make
+//! room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::connection::{Connection, Ending};
+use super::greet::part;
+use super::intake::expires;
+use super::lane::LaneEnds;
+use super::registry::{Claim, Kept, Parking, Seated};
+use crate::traffic::accept::decode::{Will, reason};
+use crate::traffic::accept::encode;
+use crate::traffic::classify::Classifier;
+use crate::traffic::lanes::{Batch, DoorEvent, Notice, Phase};
+use crate::traffic::message::{ClassId, DoorId, Message, Receipt, Tick};
+
+impl Ending {
+    /// The reason code for DISCONNECT; `None`: there is nobody to tell.
+    const fn reason(self) -> Option<(u8, &'static str)> {
+        match self {
+            Self::Gone | Self::Disconnected { .. } | Self::Deaf => None,
+            Self::Fault(fault) => Some((fault.reason, fault.what)),
+            Self::Silent => Some((reason::KEEP_ALIVE_TIMEOUT, "")),
+            Self::TakenOver => Some((reason::TAKEN_OVER, "")),
+            Self::HeldTooLong => Some((
+                reason::QUOTA_EXCEEDED,
+                "no room for its messages; bring them again later",
+            )),
+            Self::DoorClosed | Self::Stop => Some((reason::SHUTTING_DOWN, "")),
+        }
+    }
+
+    /// Whether the will is published: not after a DISCONNECT that says so, and not when the gateway
+    /// closed for reasons of its own.
+    const fn fires_will(self) -> bool {
+        match self {
+            Self::Gone | Self::Fault(_) | Self::Silent | Self::Deaf | Self::TakenOver => true,
+            Self::Disconnected { will } => will,
+            Self::HeldTooLong | Self::DoorClosed | Self::Stop => false,
+        }
+    }
+
+    fn log(self, label: &str, shared: &Shared) {
+        match self {
+            Self::Gone => debug!("{label} closed its connection without DISCONNECT"),
+            Self::Disconnected { .. } => debug!("{label} disconnected"),
+            Self::Fault(fault) => {
+                warn!("{label} {} and was closed; {}", fault.what, fault.remedy());
+            }
+            Self::Silent => info!(
+                "{label} was not heard for one and a half keep-alive intervals and was closed; \
+                 see whether the device is up and in reach"
+            ),
+            Self::Deaf => warn!(
+                "{label} has read none of its answers for {} s and was closed; \
+                 check the device's MQTT library",
+                shared.patience.write.as_secs()
+            ),
+            Self::TakenOver => {
+                debug!("{label} was taken over by a new connection of its client id")
+            }
+            Self::HeldTooLong => warn!(
+                "{label} was closed because its messages were held for {} s; it will bring them \
+                 again; see why the uplink is slow or gone",
+                shared.settings.hold_max.as_secs()
+            ),
+            Self::DoorClosed => warn!("{label} was closed because the relay no longer hears it"),
+            Self::Stop => debug!("{label} was closed for shutdown"),
+        }
+    }
+}
+
+/// Ends a connection: says why, publishes what must be, and keeps the session where it outlives
+/// the connection. Returns when the session has ended or was left to a newer connection. The
+/// connection's place is free once the client is gone.
+pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: Box<Connection<S>>,
+    ending: Ending,
+    will: Option<Will>,
+    seat: (Claim, Seated),
+    place: impl Sized,
+) {
+    let Connection {
+        mut stream,
+        shared,
+        label,
+        voice,
+        kept,
+        mut out,
+        lanes,
+        session_expiry,
+        ..
+    } = *connection;
+    ending.log(&label, &shared);
+    if let Some((reason, text)) = ending.reason() {
+        encode::disconnect(&mut out, voice, reason, text);
+    }
+    let parting = async {
+        if !matches!(ending, Ending::Gone | Ending::Deaf) {
+            part(&mut stream, &out, shared.patience.linger).await;
+        }
+        drop((stream, place));
+    };
+    let afterlife = Afterlife {
+        shared: &shared,
+        label: &label,
+        kept,
+        session_expiry,
+    };
+    let will = will.filter(|_| ending.fires_will());
+    let living = shared.until_stop(afterlife.live(ending, lanes, will, seat));
+    tokio::join!(parting, living);
+}
+
+struct Afterlife<'a> {
+    shared: &'a Shared,
+    label: &'a str,
+    kept: Kept,
+    session_expiry: Duration,
+}
+
+impl Afterlife<'_> {
+    async fn live(
+        mut self,
+        ending: Ending,
+        mut lanes: LaneEnds,
+        will: Option<Will>,
+        (claim, mut seated): (Claim, Seated),
+    ) {
+        if ending == Ending::HeldTooLong {
+            lanes.drop_tracked();
+            self.withdraw().await;
+        }
+        // A relay that is gone takes nothing more, and hears of no session either.
+        let gone = lanes.finish(self.kept.door).await.is_err() || ending == Ending::DoorClosed;
+        self.kept.session.park();
+        self.take_will(will).await;
+        if gone || self.session_expiry.is_zero() || self.park(&claim).await == Parked::Ended {
+            self.shared.end_session(self.kept).await;
+            self.shared.registry.vacate(&claim);
+        } else {
+            *seated = Some(self.kept);
+        }
+    }
+
+    /// What the relay holds of this session goes back to the sender.
+    async fn withdraw(&mut self) {
+        let event = DoorEvent::Withdraw(self.kept.door);
+        // A relay that is gone holds nothing.
+        let _ = self.shared.lanes.doors.send(event).await;
+        self.kept.session.withdraw();
+        self.kept.held = false;
+    }
+
+    /// A will waits for its delay or the end of the session, whichever is first (MQTT 5, 3.1.3.2.2).
+    async fn take_will(&mut self, will: Option<Will>) {
+        let Some(will) = will else { return };
+        let delay = Duration::from_secs(u64::from(will.delay_seconds)).min(self.session_expiry);
+        if delay.is_zero() {
+            self.shared.publish_will(self.kept.door, will).await;
+        } else {
+            self.kept.will = Some((will, self.shared.clock.now().after(delay)));
+        }
+    }
+
+    async fn park(&mut self, claim: &Claim) -> Parked {
+        let mut parking = self.shared.registry.park();
+        let parked = self.wait(claim, &mut parking).await;
+        self.shared.registry.unpark(&parking);
+        parked
+    }
+
+    /// Waits for the client, hearing the relay's answers for it.
+    async fn wait(&mut self, claim: &Claim, parking: &mut Parking) -> Parked {
+        let clock = self.shared.clock;
+        let expires = clock.now().after(self.session_expiry);
+        loop {
+            let will_at = self.kept.will.as_ref().map_or(Tick::NEVER, |(_, at)| *at);
+            let next = clock.instant(will_at.min(expires));
+            tokio::select! {
+                biased;
+                () = claim.superseded() => return Parked::Claimed,
+                _ = &mut parking.evicted => {
+                    debug!("{}: its session made room for a younger one", self.label);
+                    return Parked::Ended;
+                }
+                notices = self.kept.notices.recv() => match notices {
+                    Some(notices) => self.hear(notices),
+                    None => return Parked::Ended,
+                },
+                () = tokio::time::sleep_until(next.into()) => {
+                    if expires <= clock.now() {
+                        return Parked::Ended;
+                    }
+                    if let Some((will, _)) = self.kept.will.take() {
+                        self.shared.publish_will(self.kept.door, will).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, notices: Vec<Notice>) {
+        for notice in notices {
+            match notice {
+                Notice::Answer { token, answer } => {
+                    // Kept for the client's resend.
+                    let _ = self.kept.session.answer(token, answer);
+                }
+                Notice::Held => self.kept.held = true,
+                Notice::Released => self.kept.held = false,
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parked {
+    /// A newer connection takes the session, or ends it.
+    Claimed,
+    /// The session is over.
+    Ended,
+}
+
+impl Shared {
+    /// The end of a session: a will that still waits is published first (MQTT 5, 3.1.2.5).
+    pub(super) async fn end_session(&self, mut kept: Kept) {
+        if let Some((will, _)) = kept.will.take() {
+            self.publish_will(kept.door, will).await;
+        }
+        // A relay that is gone has closed the door itself.
+        let _ = self.lanes.doors.send(DoorEvent::Close(kept.door)).await;
+    }
+
+    /// A will is an ordinary message for which nobody waits.
+    pub(super) async fn publish_will(&self, door: DoorId, will: Will) {
+        let mut classifier = Classifier::new(Arc::clone(&self.rules));
+        let now = self.clock.now();
+        let verdict = classifier.classify(&will.topic, &will.payload);
+        let expires = expires(now, &verdict, will.expiry_seconds);
+        let lane = match verdict.class {
+            ClassId::FIRST => &self.lanes.urgent,
+            _ => &self.lanes.rest,
+        };
+        let message = Message {
+            topic: verdict.topic,
+            payload: will.payload,
+            properties: will.properties,
+            class: verdict.class,
+            key: verdict.key,
+            qos: will.qos,
+            retain: will.retain,
+            received: now,
+            expires,
+            sequence: 0,
+            receipt: Receipt { door, token: None },
+        };
+        let batch = Batch {
+            door,
+            at: now,
+            messages: vec![message],
+            unreadable: classifier.take_unreadable(),
+        };
+        // Only a relay that is gone refuses, and then nothing can be published any more.
+        let _ = lane.send(batch).await;
+    }
+
+    /// Runs this unless the gateway stops first.
+    pub(super) async fn until_stop<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Stop) => None,
+            done = what => Some(done),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Sessions that outlive their connections.
+
+use super::*;
+
+#[tokio::test]
+async fn is_a_kept_session_present_and_a_clean_one_not() {
+    let mut site = Site::new();
+    for (connect, connack) in [
+        (connect_311("d", false, 60), WELCOME),
+        (connect_311("d", false, 60), WELCOME_BACK),
+        (connect_311("d", true, 60), WELCOME),
+        (connect_311("d", false, 60), WELCOME),
+    ] {
+        let mut device = site.device(&connect, connack).await;
+        device.send(&[0xE0, 0]).await;
+        device.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn is_a_resend_after_reconnect_attached_and_answered_once() {
+    let mut site = Site::new();
+    let mut device = site.device(&connect_311("d", false, 60), WELCOME).await;
+    device
+        .send(
+            &[
+                publish_311(0x32, 1, "a", "x"),
+                publish_311(0x32, 2, "a", "y"),
+            ]
+            .concat(),
+        )
+        .await;
+    let first = site.message().await;
+    let second = site.message().await;
+    drop(device);
+    // One answer while it is away, one after it is back.
+    site.accept(&first).await;
+    let mut device = site
+        .device(&connect_311("d", false, 60), WELCOME_BACK)
+        .await;
+    device
+        .send(
+            &[
+                publish_311(0x3A, 1, "a", "x"),
+                publish_311(0x3A, 2, "a", "y"),
+            ]
+            .concat(),
+        )
+        .await;
+    device.expect(&puback(1)).await;
+    site.accept(&second).await;
+    device.expect(&puback(2)).await;
+    assert!(site.silent(), "neither was admitted again");
+    device.send(&publish_311(0x32, 1, "a", "x")).await;
+    site.message().await;
+}
+
+#[tokio::test]
+async fn is_a_rebooted_devices_packet_id_1_taken_as_new() {
+    let mut site = Site::new();
+    let mut device = site.device(&connect_311("d", false, 60), WELCOME).await;
+    device.send(&publish_311(0x32, 1, "a", "x")).await;
+    let old = site.message().await;
+    drop(device);
+    let mut device = site
+        .device(&connect_311("d", false, 60), WELCOME_BACK)
+        .await;
+    device.send(&publish_311(0x32, 1, "a", "x")).await;
+    let young = site.message().await;
+    site.accept(&old).await;
+    device.ping().await;
+    site.accept(&young).await;
+    device.expect(&puback(1)).await;
+}
+
+#[tokio::test]
+async fn does_a_newcomer_take_the_connection_over_with_its_session() {
+    let mut site = Site::new();
+    let mut old = site
+        .device(&connect_5("d", true, &expiry(60)), &welcome_5(0))
+        .await;
+    old.send(&publish_5(0x32, 1, "a", b"", "x")).await;
+    let message = site.message().await;
+    let mut new = site
+        .device(&connect_5("d", false, &expiry(60)), &welcome_5(1))
+        .await;
+    old.expect_disconnect(0x8E).await;
+    new.send(&publish_5(0x3A, 1, "a", b"", "x")).await;
+    new.ping().await;
+    site.accept(&message).await;
+    new.expect(&puback(1)).await;
+}
+
+#[tokio::test]
+async fn does_the_newest_of_many_newcomers_win_and_nobody_stay_behind() {
+    let mut site = Site::new();
+    let mut devices = Vec::new();
+    for _ in 0..20 {
+        let mut device = site.plug(1024);
+        device.send(&connect_311("d", true, 60)).await;
+        devices.push(device);
+    }
+    let mut last = devices.pop().unwrap();
+    last.expect(WELCOME).await;
+    last.ping().await;
+    drop(devices);
+    last.send(&[0xE0, 0]).await;
+    last.expect_end().await;
+    drop(last);
+    site.empty().await;
+}
+
+#[tokio::test]
+async fn does_a_session_end_at_its_expiry_and_at_most_so_many_stay() {
+    let mut site = Site::new();
+    let device = site
+        .device(&connect_5("d", true, &expiry(1)), &welcome_5(0))
+        .await;
+    drop(device);
+    let Told::Open(door) = site.told().await else {
+        panic!("no door")
+    };
+    assert_eq!(site.told().await, Told::Close(door));
+    site.empty().await;
+    for n in 0..11 {
+        let connect = connect_311(&format!("d{n}"), false, 60);
+        let mut device = site.device(&connect, WELCOME).await;
+        device.send(&[0xE0, 0]).await;
+        device.expect_end().await;
+        assert!(matches!(site.told().await, Told::Open(_)));
+        drop(device);
+        // Its end is later than its last byte: the order of leaving is the order of this test.
+        while site.porter.shared.registry.parked() < (n + 1).min(10) {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(
+        matches!(site.told().await, Told::Close(_)),
+        "the eleventh pushes the oldest out"
+    );
+    site.device(&connect_311("d0", false, 60), WELCOME).await;
+    site.device(&connect_311("d10", false, 60), WELCOME_BACK)
+        .await;
+}
+
+#[tokio::test]
+async fn is_a_longer_session_than_allowed_lowered_and_announced() {
+    let mut site = Site::new();
+    let announced = packed(
+        0x20,
+        &[
+            &[0, 0, 16],
+            b"\x11\0\0\x0E\x10\x21\0\x04\x27\0\x01\0\0\x22\0\x08",
+        ],
+    );
+    site.device(&connect_5("d", true, &expiry(u32::MAX)), &announced)
+        .await;
+}
+
+#[tokio::test]
+async fn may_disconnect_end_a_session_but_not_make_one() {
+    let mut site = Site::new();
+    let mut device = site
+        .device(&connect_5("d", true, &expiry(60)), &welcome_5(0))
+        .await;
+    device.send(&packed(0xE0, &[&[0, 5], &expiry(0)])).await;
+    device.expect_end().await;
+    drop(device);
+    site.empty().await;
+    let mut device = site.device(&connect_5("d", true, b""), &welcome_5(0)).await;
+    device.send(&packed(0xE0, &[&[0, 5], &expiry(9)])).await;
+    device.expect_disconnect(0x82).await;
+}
