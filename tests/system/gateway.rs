@@ -7,10 +7,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::wait::{SOON, signal, wait_for};
+use crate::wait::{SOON, signal, wait_for, wait_until};
 
 /// The binary under test.
 pub(crate) fn tidegate() -> Command {
@@ -33,6 +33,13 @@ impl Configuration {
     /// machine.
     pub(crate) fn to(uplink_port: u16) -> Self {
         Self::to_url(&format!("mqtt://127.0.0.1:{uplink_port}"))
+    }
+
+    /// A listener on this port, which an uplink does not matter to.
+    pub(crate) fn on_port(port: u16) -> Self {
+        let mut configuration = Self::to(1);
+        configuration.listener = format!("[listener]\nbind = \"127.0.0.1:{port}\"\n");
+        configuration
     }
 
     /// The same for any uplink.
@@ -96,6 +103,7 @@ pub(crate) struct Gateway {
     child: Child,
     folder: tempfile::TempDir,
     lines: Arc<Mutex<Vec<String>>>,
+    collectors: [JoinHandle<()>; 2],
     port: u16,
 }
 
@@ -126,12 +134,15 @@ impl Gateway {
             .spawn()
             .unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
-        collect(child.stdout.take().unwrap(), &lines);
-        collect(child.stderr.take().unwrap(), &lines);
+        let collectors = [
+            collect(child.stdout.take().unwrap(), &lines),
+            collect(child.stderr.take().unwrap(), &lines),
+        ];
         Self {
             child,
             folder,
             lines,
+            collectors,
             port: 0,
         }
     }
@@ -144,6 +155,11 @@ impl Gateway {
     /// The configuration file.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("tidegate.toml")
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// All that it said so far.
@@ -161,24 +177,19 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn wait_for_line_with(&mut self, parts: &[&str], deadline: Duration) -> String {
         let parts: Vec<String> = parts.iter().map(|part| part.to_lowercase()).collect();
-        wait_for(
-            &format!("the gateway says one of {parts:?}"),
-            deadline,
-            || {
-                let ended = self.child.try_wait().unwrap();
-                let lines = self.lines.lock().unwrap();
-                let mut found = lines.iter();
-                let found = found.find(|line| {
-                    let line = line.to_lowercase();
-                    parts.iter().any(|part| line.contains(part))
-                });
-                assert!(
-                    found.is_some() || ended.is_none(),
-                    "the gateway ended: {ended:?}"
-                );
-                found.cloned()
-            },
-        )
+        let what = format!("the gateway says one of {parts:?}");
+        wait_for(&what, deadline, || {
+            // Read before its lines: what it said at its end is among them.
+            let ended = self.collectors.iter().all(JoinHandle::is_finished);
+            let lines = self.lines.lock().unwrap();
+            let mut found = lines.iter();
+            let found = found.find(|line| {
+                let line = line.to_lowercase();
+                parts.iter().any(|part| line.contains(part))
+            });
+            assert!(found.is_some() || !ended, "it ended without {parts:?}");
+            found.cloned()
+        })
     }
 
     /// Sends it a signal: `TERM`, `INT`.
@@ -211,10 +222,11 @@ impl Gateway {
     /// The ledger that it printed at its end, checked to balance.
     #[track_caller]
     pub(crate) fn ledger(&self) -> Ledger {
-        let ledger = wait_for("the ledger is printed", SOON, || {
-            let ledger = Ledger::read(&self.lines.lock().unwrap());
-            (!ledger.classes.is_empty()).then_some(ledger)
+        wait_until("its last words are read", SOON, || {
+            self.collectors.iter().all(JoinHandle::is_finished)
         });
+        let ledger = Ledger::read(&self.lines.lock().unwrap());
+        assert!(!ledger.classes.is_empty(), "no ledger is printed");
         ledger.check_balance();
         ledger
     }
@@ -231,13 +243,13 @@ impl Drop for Gateway {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let lines = Arc::clone(lines);
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             lines.lock().unwrap().push(line);
         }
-    });
+    })
 }
 
 /// The port behind `listening on 127.0.0.1:`.

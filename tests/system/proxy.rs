@@ -20,11 +20,10 @@ pub(crate) struct Sent {
     pub(crate) connection: usize,
     pub(crate) client_id: String,
     pub(crate) publish: Publish,
-    pub(crate) at: Instant,
     /// It went into a black hole: the broker never saw it.
     pub(crate) vanished: bool,
-    /// Its PUBACK was passed on to the gateway.
-    pub(crate) acknowledged: bool,
+    /// When its PUBACK was passed on to the gateway.
+    pub(crate) acknowledged: Option<Instant>,
 }
 
 /// One connection of the gateway.
@@ -58,6 +57,7 @@ struct State {
     connections: Vec<Connection>,
     streams: Vec<[TcpStream; 2]>,
     sent: Vec<Sent>,
+    brought: Vec<Publish>,
     swallowed: usize,
     stop: bool,
 }
@@ -85,6 +85,7 @@ impl Proxy {
             connections: Vec::new(),
             streams: Vec::new(),
             sent: Vec::new(),
+            brought: Vec::new(),
             swallowed: 0,
             stop: false,
         }));
@@ -99,11 +100,6 @@ impl Proxy {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
-    }
-
-    /// Leads new connections to this broker.
-    pub(crate) fn point_to(&self, broker: SocketAddr) {
-        self.state().faults.broker = broker;
     }
 
     /// The uplink is away: every connection is cut, new ones are closed at once.
@@ -157,6 +153,11 @@ impl Proxy {
         self.state().faults.refuse = Some((client_id_suffix.to_owned(), code));
     }
 
+    /// Nobody is refused any more.
+    pub(crate) fn welcome(&self) {
+        self.state().faults.refuse = None;
+    }
+
     /// Like a cloud that allows one connection for each device: a new one ends the others.
     pub(crate) fn allow_one_at_a_time(&self) {
         self.state().faults.one_at_a_time = true;
@@ -172,13 +173,23 @@ impl Proxy {
         self.state().sent.clone()
     }
 
-    /// The payloads whose PUBACK was passed on.
-    pub(crate) fn acknowledged(&self) -> HashSet<Vec<u8>> {
-        let state = self.state();
-        let sent = state.sent.iter();
-        sent.filter(|sent| sent.acknowledged)
-            .map(|sent| sent.publish.payload.clone())
-            .collect()
+    /// Everything that the broker sent to the gateway, in order, repeats included.
+    pub(crate) fn brought(&self) -> Vec<Publish> {
+        self.state().brought.clone()
+    }
+
+    /// The payloads whose PUBACK was passed on, and when first.
+    pub(crate) fn acknowledged(&self) -> HashMap<Vec<u8>, Instant> {
+        let mut acknowledged = HashMap::new();
+        for sent in &self.state().sent {
+            if let Some(at) = sent.acknowledged {
+                let first = acknowledged
+                    .entry(sent.publish.payload.clone())
+                    .or_insert(at);
+                *first = at.min(*first);
+            }
+        }
+        acknowledged
     }
 
     /// How often messages were sent beyond the first time, by payload.
@@ -257,9 +268,8 @@ impl State {
                 connection: number,
                 client_id: connection.client_id.clone(),
                 publish,
-                at: Instant::now(),
                 vanished,
-                acknowledged: false,
+                acknowledged: None,
             });
         }
         !vanished
@@ -276,6 +286,7 @@ impl State {
                 let connack = frame.as_connack(connection.version);
                 connection.connack = connack.map(|connack| connack.code);
             }
+            wire::PUBLISH => self.brought.extend(frame.as_publish(connection.version)),
             wire::PUBACK => {
                 let (packet_id, _) = frame.as_answer().expect("a whole PUBACK");
                 let place = connection.in_flight[&packet_id];
@@ -289,7 +300,7 @@ impl State {
                     self.swallowed += 1;
                     return false;
                 }
-                sent.acknowledged = true;
+                sent.acknowledged = Some(Instant::now());
                 connection.in_flight.remove(&packet_id);
             }
             _ => {}

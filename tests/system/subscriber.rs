@@ -1,7 +1,6 @@
 //! The far end: an MQTT 5 client of the upstream broker that takes everything, acknowledges it at
 //! once and remembers it in the order of arrival. It comes back by itself when the broker does.
 
-use std::collections::HashMap;
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -86,15 +85,6 @@ impl Subscriber {
             .filter(|arrived| arrived.publish.topic == topic)
             .map(|arrived| arrived.publish.text())
             .collect()
-    }
-
-    /// How often each payload arrived.
-    pub(crate) fn counts(&self) -> HashMap<String, usize> {
-        let mut counts = HashMap::new();
-        for arrived in &self.shared().arrived {
-            *counts.entry(arrived.publish.text()).or_default() += 1;
-        }
-        counts
     }
 
     /// How many messages arrived whose topic starts so.
