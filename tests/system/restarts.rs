@@ -87,7 +87,7 @@ impl Load {
 fn fault_five_times(options: &BrokerOptions, fault: impl Fn(&mut Site, &mut Load)) {
     let mut site = Site::on_broker(options, |configuration| {
         configuration
-            .uplink("retry_max = \"500ms\"")
+            .uplink("retry_max = \"1s\"")
             .section(CLASSES)
             .rule("sure/#", "sure")
     });
