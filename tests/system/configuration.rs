@@ -138,8 +138,9 @@ fn do_the_shipped_configurations_pass_the_check() {
 
 #[test]
 fn does_explain_say_which_class_a_message_gets() {
-    let gateway = Gateway::start(&Configuration::to(1).rule("alarm/#", "critical"));
-    let file = gateway.file();
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = Configuration::to(1).rule("alarm/#", "critical");
+    let file = configuration.write(folder.path());
     let file = file.to_str().unwrap();
     for (topic, class) in [("alarm/a", "critical"), ("value/a", "normal")] {
         let (said, code) = tidegate_says(&["explain", "-c", file, topic, "{}"]);

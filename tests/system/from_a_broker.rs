@@ -60,7 +60,7 @@ impl Plant {
 
     /// Publishes to the source `numbers` on every topic; waits until the source has them.
     fn publish(&self, numbers: std::ops::Range<usize>) {
-        let mut device = Device::new(self.source.port(), Version::V5, "sensor");
+        let mut device = Device::new(self.source.port(), Version::V311, "sensor");
         for number in numbers {
             for topic in TOPICS {
                 device.publish(topic, format!("{topic} {number:04}"), 1);

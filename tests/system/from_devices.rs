@@ -237,6 +237,7 @@ fn is_a_resend_after_a_reconnect_the_same_message() {
         let device = device.reconnect(site.port());
         assert!(device.connack().session_present);
         device.ping();
+        assert!(device.answered().is_empty(), "acknowledged before safe");
         site.proxy.come_back();
         device.wait_all_answered(SOON);
         let ledger = site.gateway.terminate();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -90,18 +90,26 @@ impl Configuration {
         ))
     }
 
-    fn text(&self, state_dir: &str) -> String {
-        format!(
-            "{}state_dir = \"{state_dir}\"\n\n{}\n{}\n{}",
-            self.gateway, self.listener, self.uplink, self.sections
-        )
+    /// Writes the file into a folder, which is where the gateway will keep its state too.
+    pub(crate) fn write(&self, folder: &Path) -> PathBuf {
+        let text = format!(
+            "{}state_dir = \"{}\"\n\n{}\n{}\n{}",
+            self.gateway,
+            folder.join("state").display(),
+            self.listener,
+            self.uplink,
+            self.sections
+        );
+        let file = folder.join("tidegate.toml");
+        fs::write(&file, text).unwrap();
+        file
     }
 }
 
 /// A running gateway; killed when dropped. When the test fails, what the gateway said is shown.
 pub(crate) struct Gateway {
     child: Child,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     lines: Arc<Mutex<Vec<String>>>,
     collectors: [JoinHandle<()>; 2],
     port: u16,
@@ -121,9 +129,7 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn spawn(configuration: &Configuration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tidegate.toml");
-        let state_dir = folder.path().join("state");
-        fs::write(&file, configuration.text(&state_dir.to_string_lossy())).unwrap();
+        let file = configuration.write(folder.path());
         let mut child = tidegate()
             .arg("run")
             .arg("-c")
@@ -140,7 +146,7 @@ impl Gateway {
         ];
         Self {
             child,
-            folder,
+            _folder: folder,
             lines,
             collectors,
             port: 0,
@@ -150,11 +156,6 @@ impl Gateway {
     /// The listener's port.
     pub(crate) fn port(&self) -> u16 {
         self.port
-    }
-
-    /// The configuration file.
-    pub(crate) fn file(&self) -> PathBuf {
-        self.folder.path().join("tidegate.toml")
     }
 
     /// The process.

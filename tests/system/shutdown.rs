@@ -15,7 +15,7 @@ fn does_the_ledger_agree_with_what_both_ends_counted() {
         site.proxy.wait_for_connections(2);
         #[rustfmt::skip]
         let traffic = [
-            ("alarm/a", "critical", 50), ("value/a", "normal", 200),
+            ("alarm/a", "critical", 50), ("value/a", "normal", 120),
             ("low/a", "low", 100), ("debug/a", "discard", 30),
         ];
         for version in [Version::V311, Version::V5] {
