@@ -86,7 +86,7 @@ fn do_malformed_packets_end_only_their_own_connection() {
         }
     }
     assert!(!bystander.is_closed());
-    let ledger = site.gateway.terminate();
+    let ledger = site.terminate();
     assert_eq!(ledger.total("received"), good);
     assert_eq!(ledger.total("delivered"), good);
     assert_eq!(site.far.count("good") as u64, good);
@@ -135,7 +135,7 @@ fn is_a_message_larger_than_the_uplink_takes_refused_to_its_sender_and_counted()
         untold.publish_and_wait("a", large(), 1);
         assert!(told.publish_and_wait("small", "x", 1) < 0x80);
         site.far.wait_for_topic("small", SOON);
-        let ledger = site.gateway.terminate();
+        let ledger = site.terminate();
         assert_eq!(ledger.total("refused"), 4);
         assert_eq!(ledger.total("received"), 5);
         assert_eq!(site.far.arrived().len(), 1);

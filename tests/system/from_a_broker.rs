@@ -88,7 +88,7 @@ fn everything_once_and_in_order(version: &str) {
         });
     }
     let mut site = plant.site;
-    site.gateway.terminate();
+    site.terminate();
     for topic in TOPICS {
         assert_eq!(site.far.texts(topic), expected(topic, 100));
     }

@@ -40,7 +40,7 @@ fn does_an_alarm_whose_puback_is_swallowed_go_over_the_other_connection() {
     assert!(urgent(&sent[0]) && !urgent(&sent[1]), "{sent:?}");
     assert!(same_id(&sent), "{sent:?}");
     site.far.wait_for_count("alarm/a", 2, SOON);
-    let ledger = site.gateway.terminate();
+    let ledger = site.terminate();
     assert_eq!(ledger.count("critical", "received"), 1);
     assert_eq!(ledger.count("critical", "delivered"), 1);
 }
@@ -71,7 +71,7 @@ fn is_a_message_whose_puback_is_swallowed_sent_again_on_a_new_connection() {
             assert_ne!(sent[0].connection, sent[1].connection);
             assert!(version == "3.1.1" || same_id(&sent), "{sent:?}");
         }
-        let ledger = site.gateway.terminate();
+        let ledger = site.terminate();
         assert_eq!(ledger.total("received"), 3);
         assert_eq!(ledger.total("delivered"), 3);
     }
@@ -110,6 +110,25 @@ fn is_an_alarm_out_in_three_seconds_when_its_idle_connection_is_a_black_hole() {
 }
 
 #[test]
+fn is_a_black_hole_found_by_keep_alive_when_nothing_is_sent() {
+    let site = Site::with(|configuration| {
+        configuration
+            .uplink("keep_alive = \"5s\"")
+            .uplink("retry_max = \"1s\"")
+    });
+    site.proxy.wait_for_connections(2);
+    site.proxy.black_hole("-urgent");
+    // Given up after one and a half of it, then made anew.
+    wait_until("the urgent connection is new", SOON, || {
+        let connections = site.proxy.connections();
+        let mut urgent = connections
+            .iter()
+            .filter(|connection| connection.client_id.ends_with("-urgent"));
+        urgent.next_back().is_some_and(|last| last.alive) && connections.len() > 2
+    });
+}
+
+#[test]
 fn does_bulk_that_went_into_a_black_hole_go_again() {
     let mut site = Site::with(|configuration| {
         configuration
@@ -123,7 +142,7 @@ fn does_bulk_that_went_into_a_black_hole_go_again() {
         device.publish("a", format!("{number:03}"), 1);
     }
     site.far.wait_for_count("a", 200, SOON);
-    let ledger = site.gateway.terminate();
+    let ledger = site.terminate();
     assert_eq!(ledger.count("normal", "delivered"), 200);
     let expected: Vec<_> = (0..200).map(|number| format!("{number:03}")).collect();
     assert_eq!(site.far.texts("a"), expected);
@@ -141,6 +160,6 @@ fn does_a_satellites_delay_repeat_nothing() {
     }
     device.wait_all_answered(SOON);
     site.far.wait_for_count("", 100, SOON);
-    site.gateway.terminate();
+    site.terminate();
     assert_eq!(site.proxy.repeats(), 0);
 }

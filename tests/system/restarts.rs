@@ -101,7 +101,7 @@ fn fault_five_times(options: &BrokerOptions, fault: impl Fn(&mut Site, &mut Load
     for (_, device) in &load.devices {
         device.wait_all_answered(LONG);
     }
-    let ledger = site.gateway.terminate();
+    let ledger = site.terminate();
     let total = load.sent.iter().sum::<usize>() as u64;
     for counter in ["received", "delivered"] {
         let counted = ledger.count("critical", counter) + ledger.count("sure", counter);

@@ -3,7 +3,7 @@
 //! `low/` of the lowest, all others of the class `normal`.
 
 use crate::broker::{Broker, BrokerOptions};
-use crate::gateway::{Configuration, Gateway};
+use crate::gateway::{Configuration, Gateway, Ledger};
 use crate::proxy::Proxy;
 use crate::subscriber::Subscriber;
 
@@ -55,6 +55,14 @@ impl Site {
         Configuration::to(uplink_port)
             .rule("alarm/#", "critical")
             .rule("low/#", "low")
+    }
+
+    /// SIGTERM, exit 0, a ledger that balances; and the far end has everything by then.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> Ledger {
+        let ledger = self.gateway.terminate();
+        self.far.settle();
+        ledger
     }
 
     /// The gateway's listener.

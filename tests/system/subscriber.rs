@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::device::dial;
-use crate::wait::{wait_for, wait_until};
+use crate::device::{Device, dial};
+use crate::wait::{SOON, wait_for, wait_until};
 use crate::wire::{self, Connect, Frame, Publish, Version};
+
+/// The topic of [`Subscriber::settle`], which is not recorded.
+const MARK: &str = "everything-before-this";
 
 /// One message that arrived.
 #[derive(Clone, Debug)]
@@ -22,12 +25,14 @@ pub(crate) struct Arrived {
 struct Shared {
     arrived: Vec<Arrived>,
     subscribed: bool,
+    settled: Option<Vec<u8>>,
     stop: bool,
     stream: Option<TcpStream>,
 }
 
 /// A subscriber to `#`.
 pub(crate) struct Subscriber {
+    broker: SocketAddr,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -43,6 +48,7 @@ impl Subscriber {
     pub(crate) fn with(broker: SocketAddr, login: Option<(String, String)>) -> Self {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let subscriber = Self {
+            broker,
             shared: Arc::clone(&shared),
         };
         let mut connect = Connect::persistent(Version::V5, "far-end");
@@ -63,13 +69,26 @@ impl Subscriber {
     /// Waits until it is (again) subscribed.
     #[track_caller]
     pub(crate) fn wait_subscribed(&self) {
-        wait_until("the far end is subscribed", crate::wait::SOON, || {
+        wait_until("the far end is subscribed", SOON, || {
             self.shared().subscribed
         });
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap()
+    }
+
+    /// Waits until everything that the broker has taken by now has arrived here: what one client
+    /// gets comes in the order in which the broker took it.
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        self.wait_subscribed();
+        let mark = format!("{:?}", Instant::now()).into_bytes();
+        let mut marker = Device::new(self.broker.port(), Version::V311, "marker");
+        marker.publish_and_wait(MARK, mark.clone(), 1);
+        wait_until("the far end has everything", SOON, || {
+            self.shared().settled.as_ref() == Some(&mark)
+        });
     }
 
     /// All that arrived, repeats included, in order.
@@ -139,8 +158,13 @@ fn receive(broker: SocketAddr, connect: &Connect, shared: &Mutex<Shared>) -> std
                 let publish = frame.as_publish(Version::V5).expect("a whole PUBLISH");
                 let packet_id = publish.packet_id;
                 let at = Instant::now();
-                let arrived = Arrived { publish, at };
-                shared.lock().unwrap().arrived.push(arrived);
+                let mut shared = shared.lock().unwrap();
+                if publish.topic == MARK {
+                    shared.settled = Some(publish.payload);
+                } else {
+                    shared.arrived.push(Arrived { publish, at });
+                }
+                drop(shared);
                 if packet_id > 0 {
                     stream.write_all(&wire::answer(wire::PUBACK, packet_id))?;
                 }
