@@ -1,7 +1,7 @@
 //! A broker that the site already has as source: does everything that is published there arrive in
 //! the cloud, in order for each topic, and does its restart, or ours, lose anything?
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::broker::{Broker, BrokerOptions, Stop};
 use crate::device::Device;
@@ -58,6 +58,20 @@ impl Plant {
         }
     }
 
+    /// What the source brought of a topic to each of the two connections, without repeats.
+    fn brought(&self, topic: &str) -> HashMap<String, Vec<String>> {
+        let mut brought: HashMap<String, Vec<String>> = HashMap::new();
+        for (client_id, publish) in self.door.brought() {
+            if publish.topic == topic {
+                brought.entry(client_id).or_default().push(publish.text());
+            }
+        }
+        brought
+            .into_iter()
+            .map(|(client_id, texts)| (client_id, first_times(texts)))
+            .collect()
+    }
+
     /// Publishes to the source `numbers` on every topic; waits until the source has them.
     fn publish(&self, numbers: std::ops::Range<usize>) {
         let mut device = Device::new(self.source.port(), Version::V311, "sensor");
@@ -70,6 +84,13 @@ impl Plant {
     }
 }
 
+/// Without repeats.
+fn first_times(mut texts: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
+}
+
 fn expected(topic: &str, count: usize) -> Vec<String> {
     (0..count)
         .map(|number| format!("{topic} {number:04}"))
@@ -77,7 +98,7 @@ fn expected(topic: &str, count: usize) -> Vec<String> {
 }
 
 fn everything_once_and_in_order(version: &str) {
-    let plant = Plant::new(&format!("protocol = \"{version}\""), |_| {});
+    let mut plant = Plant::new(&format!("protocol = \"{version}\""), |_| {});
     let connections = plant.door.connections();
     let ids: HashSet<_> = connections.iter().map(|c| c.client_id.clone()).collect();
     assert_eq!(ids.len(), 2, "two connections: {ids:?}");
@@ -87,10 +108,18 @@ fn everything_once_and_in_order(version: &str) {
             plant.site.far.texts(topic).len() >= 100
         });
     }
-    let mut site = plant.site;
-    site.terminate();
+    plant.site.terminate();
     for topic in TOPICS {
-        assert_eq!(site.far.texts(topic), expected(topic, 100));
+        let expected = expected(topic, 100);
+        let brought = plant.brought(topic);
+        // mosquitto 2.0.11 lets messages overtake when their acknowledgements do: 8 of 40 runs with
+        // a stand-in that acknowledged out of order, none of 25 with one that did not.
+        let in_order = brought.values().all(|texts| *texts == expected);
+        assert!(
+            in_order,
+            "the broker did not bring {topic} in order: do we acknowledge in order?"
+        );
+        assert_eq!(plant.site.far.texts(topic), expected);
     }
 }
 
@@ -158,11 +187,15 @@ fn does_a_restart_of_the_source_lose_nothing() {
             let texts = plant.site.far.texts(topic);
             texts.into_iter().collect::<HashSet<_>>() == expected
         });
-        // Repeats may be there; overtaking may not.
-        let mut first_times = plant.site.far.texts(topic);
-        let mut seen = HashSet::new();
-        first_times.retain(|text| seen.insert(text.clone()));
-        assert!(first_times.is_sorted(), "{topic} is out of order");
+        // Repeats may be there; overtaking may not. What counts is the order in which the broker
+        // brought them to the connection that owns the topic: it may not keep its own over a restart.
+        let arrived = first_times(plant.site.far.texts(topic));
+        let brought = plant.brought(topic);
+        let kept = brought.values().any(|texts| *texts == arrived);
+        assert!(
+            kept,
+            "{topic} is out of order: {arrived:?}, brought as {brought:?}"
+        );
     }
 }
 
@@ -185,7 +218,8 @@ fn does_an_alarm_that_the_cloud_does_not_have_survive_a_kill_of_the_gateway() {
             device.publish("alarm/a", format!("fire {turn}"), 1);
         }
         turn += 1;
-        door.brought().first().map(Publish::text)
+        let brought = door.brought();
+        brought.first().map(|(_, publish)| publish.text())
     });
     // Dropping it is kill -9: what was acknowledged to the source would be gone.
     drop(gateway);

@@ -24,6 +24,17 @@ fn same_id(sent: &[Sent]) -> bool {
     sent.iter().all(|sent| sent.publish.id() == Some(first))
 }
 
+#[track_caller]
+fn urgent_connection_is_replaced(site: &Site) {
+    wait_until("the urgent connection is new", SOON, || {
+        let connections = site.proxy.connections();
+        let mut urgent = connections
+            .iter()
+            .filter(|connection| connection.client_id.ends_with("-urgent"));
+        urgent.next_back().is_some_and(|last| last.alive) && connections.len() > 2
+    });
+}
+
 #[test]
 fn does_an_alarm_whose_puback_is_swallowed_go_over_the_other_connection() {
     let mut site = Site::new();
@@ -99,13 +110,7 @@ fn is_an_alarm_out_in_three_seconds_when_its_idle_connection_is_a_black_hole() {
     assert!(!sent[1].client_id.ends_with("-urgent"), "{sent:?}");
     assert!(same_id(&sent), "{sent:?}");
     // The dead connection is found out and replaced.
-    wait_until("the urgent connection is new", SOON, || {
-        let connections = site.proxy.connections();
-        let mut urgent = connections
-            .iter()
-            .filter(|connection| connection.client_id.ends_with("-urgent"));
-        urgent.next_back().is_some_and(|last| last.alive) && connections.len() > 2
-    });
+    urgent_connection_is_replaced(&site);
     assert!(device.publish_and_wait("alarm/b", "again", 1) < 0x80);
 }
 
@@ -119,13 +124,7 @@ fn is_a_black_hole_found_by_keep_alive_when_nothing_is_sent() {
     site.proxy.wait_for_connections(2);
     site.proxy.black_hole("-urgent");
     // Given up after one and a half of it, then made anew.
-    wait_until("the urgent connection is new", SOON, || {
-        let connections = site.proxy.connections();
-        let mut urgent = connections
-            .iter()
-            .filter(|connection| connection.client_id.ends_with("-urgent"));
-        urgent.next_back().is_some_and(|last| last.alive) && connections.len() > 2
-    });
+    urgent_connection_is_replaced(&site);
 }
 
 #[test]

@@ -57,7 +57,7 @@ struct State {
     connections: Vec<Connection>,
     streams: Vec<[TcpStream; 2]>,
     sent: Vec<Sent>,
-    brought: Vec<Publish>,
+    brought: Vec<(String, Publish)>,
     swallowed: usize,
     stop: bool,
 }
@@ -173,8 +173,9 @@ impl Proxy {
         self.state().sent.clone()
     }
 
-    /// Everything that the broker sent to the gateway, in order, repeats included.
-    pub(crate) fn brought(&self) -> Vec<Publish> {
+    /// Everything that the broker sent to the gateway, with the client id that it was sent to, in
+    /// order, repeats included.
+    pub(crate) fn brought(&self) -> Vec<(String, Publish)> {
         self.state().brought.clone()
     }
 
@@ -286,7 +287,11 @@ impl State {
                 let connack = frame.as_connack(connection.version);
                 connection.connack = connack.map(|connack| connack.code);
             }
-            wire::PUBLISH => self.brought.extend(frame.as_publish(connection.version)),
+            wire::PUBLISH => {
+                let publish = frame.as_publish(connection.version);
+                let publish = publish.expect("a whole PUBLISH");
+                self.brought.push((connection.client_id.clone(), publish));
+            }
             wire::PUBACK => {
                 let (packet_id, _) = frame.as_answer().expect("a whole PUBACK");
                 let place = connection.in_flight[&packet_id];
