@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::broker::{mosquitto_pub, publish_with_mosquitto_pub};
+use crate::broker::{INSTALL, mosquitto_pub, publish_with_mosquitto_pub};
 use crate::device::Device;
 use crate::site::Site;
 use crate::wait::{SOON, wait_until};
@@ -193,7 +193,7 @@ fn does_the_will_of_a_killed_mosquitto_pub_arrive() {
             .args(["--will-topic", &topic, "--will-payload", "gone", "--will-qos", "1"])
             .stdin(Stdio::piped())
             .spawn()
-            .unwrap();
+            .expect(INSTALL);
         let before = site.far.count("line");
         let mut stdin = child.stdin.take().unwrap();
         std::io::Write::write_all(&mut stdin, b"here\n").unwrap();
