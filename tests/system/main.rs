@@ -1,2 +1,34 @@
-//! System tests.
+//! The real binary against real brokers and real faults.
+//!
+//! The first rooms are what the tests stand on: `broker` runs mosquitto, `gateway` runs `tidegate`,
+//! `proxy` stands between the two and makes faults, `device` sends, `subscriber` is the far end,
+//! `site` puts them together. The others are the tests, by what they ask. Everything runs on
+//! loopback; each test has its own processes and folders.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests stand outside the gateway: they are its world, clocks and disks included"
+)]
+
+mod broker;
+mod certificates;
+mod device;
+mod gateway;
+mod proxy;
+mod site;
+mod subscriber;
+mod wait;
+mod wire;
+
+mod bad_input;
+mod configuration;
+mod from_a_broker;
+mod from_devices;
+mod lost_acknowledgements;
+mod own_tools;
+mod restarts;
+mod shutdown;
 mod simulation;
+mod two_connections;
+mod uplink_away;
+mod uplink_login;

@@ -1,0 +1,103 @@
+//! The end: SIGTERM and SIGINT drain, return the rest, print a ledger that both ends can confirm,
+//! and end with 0. A second signal does not wait.
+
+use std::time::{Duration, Instant};
+
+use crate::device::Device;
+use crate::site::Site;
+use crate::wait::{SOON, wait_until};
+use crate::wire::Version;
+
+#[test]
+fn does_the_ledger_agree_with_what_both_ends_counted() {
+    for name in ["TERM", "INT"] {
+        let mut site = Site::with(|configuration| configuration.rule("debug/#", "discard"));
+        site.proxy.wait_for_connections(2);
+        #[rustfmt::skip]
+        let traffic = [
+            ("alarm/a", "critical", 50), ("value/a", "normal", 120),
+            ("low/a", "low", 100), ("debug/a", "discard", 30),
+        ];
+        for version in [Version::V311, Version::V5] {
+            let mut device = Device::new(site.port(), version, &format!("{version:?}"));
+            for (topic, _, count) in traffic {
+                for number in 0..count {
+                    device.publish(topic, format!("{version:?} {topic} {number}"), number % 3);
+                }
+            }
+            device.wait_all_answered(SOON);
+            device.ping();
+        }
+        site.gateway.signal(name);
+        let status = site.gateway.wait_for_end(SOON);
+        assert_eq!(status.code(), Some(0), "after SIG{name}");
+        let ledger = site.gateway.ledger();
+        site.far.settle();
+        for (topic, class, count) in traffic {
+            let count = 2 * u64::from(count);
+            assert_eq!(ledger.count(class, "received"), count, "{class}");
+            let delivered = ledger.count(class, "delivered");
+            assert_eq!(delivered, site.far.count(topic) as u64, "{class}");
+            if ["critical", "normal"].contains(&class) {
+                assert_eq!(delivered, count, "{class}");
+            }
+        }
+        assert_eq!(ledger.count("discard", "delivered"), 0);
+        assert_eq!(ledger.count("discard", "shed"), 60);
+        assert_eq!(ledger.total("in_memory"), 0);
+    }
+}
+
+#[test]
+fn are_guaranteed_messages_that_cannot_leave_returned_and_not_acknowledged() {
+    let mut site = Site::with(|configuration| configuration.gateway("drain_max = \"1s\""));
+    site.proxy.wait_for_connections(2);
+    site.proxy.go_away();
+    let mut device = Device::new(site.port(), Version::V311, "d");
+    for number in 0..15 {
+        device.publish("alarm/a", format!("{number}"), 1);
+    }
+    device.ping();
+    let ledger = site.terminate();
+    wait_until("the device is let go", SOON, || device.is_closed());
+    assert!(device.answered().is_empty(), "acknowledged before safe");
+    assert_eq!(ledger.count("critical", "received"), 15);
+    assert_eq!(ledger.count("critical", "returned"), 15);
+}
+
+#[test]
+fn does_what_waits_leave_while_the_gateway_drains() {
+    let mut site = Site::new();
+    site.proxy.wait_for_connections(2);
+    site.proxy.delay(Duration::from_millis(200));
+    let mut device = Device::new(site.port(), Version::V5, "d");
+    for number in 0..20 {
+        device.publish("alarm/a", format!("{number}"), 1);
+    }
+    device.ping();
+    let ledger = site.terminate();
+    assert_eq!(ledger.count("critical", "delivered"), 20);
+    assert_eq!(site.far.count("alarm/a"), 20);
+    device.wait_all_answered(SOON);
+}
+
+#[test]
+fn does_a_second_signal_end_it_at_once() {
+    let mut site = Site::with(|configuration| configuration.gateway("drain_max = \"60s\""));
+    site.proxy.wait_for_connections(2);
+    site.proxy.go_away();
+    let mut device = Device::new(site.port(), Version::V311, "d");
+    device.publish("alarm/a", "x", 1);
+    device.ping();
+    let before = site.gateway.lines().len();
+    site.gateway.signal("TERM");
+    wait_until("it says that it stops", SOON, || {
+        site.gateway.lines().len() > before
+    });
+    assert!(site.gateway.runs(), "it drains");
+    let start = Instant::now();
+    site.gateway.signal("INT");
+    site.gateway.wait_for_end(SOON);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+}
