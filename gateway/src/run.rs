@@ -1,23 +1,119 @@
-//! The wiring.
+//! The wiring, on one page: relay, doors in, doors out; then wait, drain, stop.
 
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
 use crate::control::config::Config;
+use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
+use crate::traffic::accept::listener::{Listener, ListenerError};
+use crate::traffic::accept::source;
+use crate::traffic::drive::Drive;
+use crate::traffic::lanes::Phase;
+use crate::traffic::relay::{Relay, RelaySettings};
+use crate::traffic::send::upstream;
+
+/// How long doors may take to close their connections after the drain.
+const STOP_MAX: Duration = Duration::from_secs(3);
 
 /// Why the gateway could not go on.
 #[derive(Debug)]
-pub enum RunError {}
+pub enum RunError {
+    /// There is no listener; the text says what to do.
+    Listener(ListenerError),
+    /// The system gives no random numbers, which message ids need.
+    Random(getrandom::Error),
+}
 
-impl std::fmt::Display for RunError {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {}
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(error) => error.fmt(f),
+            Self::Random(error) => write!(
+                f,
+                "the system gives no random numbers, which message ids need: {error}"
+            ),
+        }
     }
 }
 
-/// Runs the gateway until it is asked to end.
+/// Runs the gateway until it is asked to end; then nothing new is accepted, what waits is sent for
+/// at most `drain_max`, and what is left goes back to its senders.
 ///
 /// # Errors
-/// It cannot go on.
-pub async fn run(_config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+/// It cannot start.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    let clock = Clock::start();
+    let listener = match &config.listener {
+        Some(settings) => Some(Listener::bind(settings).map_err(RunError::Listener)?),
+        None => None,
+    };
+    let relay = Relay::new(&RelaySettings {
+        gateway: config.gateway.id.clone(),
+        epoch: getrandom::u64().map_err(RunError::Random)?,
+        memory_bytes_max: config.gateway.memory_bytes_max,
+        classes: config.classes,
+        uplink: config.uplink.clone(),
+    });
+    let (drive, ends) = Drive::new(relay, clock);
+    let (phase, watch_phase) = watch::channel(Phase::Run);
+    let rules = config.compiled;
+    let [urgent, bulk] = ends.commands;
+
+    let mut doors = Doors::default();
+    let uplink = Arc::new(config.uplink);
+    let urgent = (uplink.connections > 1).then_some(urgent);
+    doors.open(upstream::run_pair(uplink, urgent, bulk, ends.events, clock));
+    for settings in config.sources {
+        let (rules, lanes) = (Arc::clone(&rules), ends.lanes.clone());
+        let phase = watch_phase.clone();
+        doors.open(source::run(Arc::new(settings), rules, lanes, clock, phase));
+    }
+    if let Some(listener) = listener {
+        doors.open(listener.serve(rules, ends.lanes, clock, watch_phase.clone()));
+    }
+    let mut relay = Doors::default();
+    let drain_max = config.gateway.drain_max;
+    relay.open(async move { tell_unsent(drive.run(watch_phase, drain_max).await) });
+
     shutdown.first().await;
+    tracing::info!(target: ACCOUNT, "Stopping: nothing new is accepted; sending what waits, for at most {drain_max:?}");
+    phase.send_replace(Phase::Drain);
+    relay.closed().await;
+    phase.send_replace(Phase::Stop);
+    if timeout(STOP_MAX, doors.closed()).await.is_err() {
+        tracing::info!(target: ACCOUNT, "Some connections did not close in {STOP_MAX:?}; they are dropped");
+    }
+    tracing::info!(target: ACCOUNT, "Stopped");
     Ok(())
+}
+
+fn tell_unsent(lost: u64) {
+    if lost > 0 {
+        tracing::error!(
+            target: ACCOUNT,
+            "{lost} messages that had been acknowledged to their senders could not be sent before the end; they are counted as shed"
+        );
+    }
+}
+
+/// Tasks that end with the gateway.
+#[derive(Default)]
+struct Doors(JoinSet<()>);
+
+impl Doors {
+    fn open(&mut self, door: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(door);
+    }
+
+    async fn closed(&mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
 }

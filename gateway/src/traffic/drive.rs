@@ -145,6 +145,10 @@ impl Drive {
         }
         let lost = self.relay.finish();
         self.flush(self.clock.now());
+        for commands in &self.commands {
+            // A door that cannot take it sees the channel close instead.
+            let _ = commands.try_send(LinkCommand::Shutdown);
+        }
         self.tell_ledger();
         lost
     }

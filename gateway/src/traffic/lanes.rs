@@ -60,6 +60,11 @@ pub enum Notice {
         /// The answer.
         answer: Answer,
     },
+    /// The message with this token is not kept: forget it and tell nobody, its sender brings it again.
+    Returned {
+        /// The door's name for the message.
+        token: u32,
+    },
     /// Messages of this door are held: stop reading.
     Held,
     /// Nothing of this door is held any more: read on.

@@ -122,7 +122,8 @@ impl Relay {
     /// with whatever of it is still in a lane.
     pub fn withdraw(&mut self, sender: DoorId, now: Tick) {
         self.senders.withdraw(sender, now);
-        for message in self.queues.withdraw(sender) {
+        for mut message in self.queues.withdraw(sender) {
+            self.senders.give_back(&mut message.receipt);
             self.senders.unhold(sender);
             self.ledger.end(message.class, Outcome::Returned);
             // Those behind it may have had room all the time.
@@ -139,6 +140,7 @@ impl Relay {
             message.sequence = self.sequence;
             self.ledger.receive(message.class);
             if message.receipt.token.is_some() && self.senders.is_withdrawn(batch.door, batch.at) {
+                self.senders.give_back(&mut message.receipt);
                 self.ledger.end(message.class, Outcome::Returned);
             } else {
                 self.take_in(message, now);

@@ -118,6 +118,13 @@ impl Senders {
         }
     }
 
+    /// Gives a message back: its sender brings it again.
+    pub fn give_back(&mut self, receipt: &mut Receipt) {
+        if let Some(token) = receipt.token.take() {
+            self.tell(receipt.door, Notice::Returned { token });
+        }
+    }
+
     /// Whether `bytes` more of a class would exceed the sender's share. A sender that occupies nothing
     /// may always have one message.
     #[must_use]

@@ -127,6 +127,7 @@ impl Device {
     pub fn notices(&mut self, notices: Vec<Notice>, now: Tick) {
         for notice in notices {
             match notice {
+                Notice::Returned { .. } => {}
                 Notice::Held => self.held_since = Some(now),
                 Notice::Released => self.held_since = None,
                 Notice::Answer { token, answer } => self.answered(token, answer),

@@ -3,11 +3,11 @@
 //! in their own task and hand it to the relay in [`lanes`](super::lanes); both acknowledge only
 //! when the relay has answered.
 
-pub mod source;
 pub mod decode;
 pub mod encode;
 pub mod listener;
 pub mod session;
+pub mod source;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -293,15 +293,18 @@ impl Session {
         }
     }
 
-    /// The relay gives back what it held: which of the unanswered messages those were is not known
-    /// here, so all are forgotten and a resend is a new message.
-    pub fn withdraw(&mut self) {
-        self.pending
-            .retain(|_, pending| pending.state != State::Unanswered);
-        self.displaced.clear();
-        self.unanswered = 0;
-        self.unanswered_bytes = 0;
-        self.generation = self.generation.wrapping_add(1);
+    /// A message is not kept: it is forgotten untold, and its resend is a new message.
+    pub fn returned(&mut self, token: u32) {
+        let packet_id = (token & 0xFFFF) as u16;
+        match self.pending.get(&packet_id) {
+            Some(pending) if pending.token == token && pending.state == State::Unanswered => {
+                self.unanswered -= 1;
+                self.unanswered_bytes -= u64::from(pending.bytes);
+                self.pending.remove(&packet_id);
+                self.generation = self.generation.wrapping_add(1);
+            }
+            _ => self.answer_displaced(token),
+        }
     }
 
     /// Gives memory of past bursts back.

@@ -218,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             self.reply(reply);
                         }
                     }
+                    Notice::Returned { token } => self.kept.session.returned(token),
                     Notice::Held => self.hold(),
                     Notice::Released => {
                         self.held_since = None;

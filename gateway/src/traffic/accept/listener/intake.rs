@@ -147,7 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     #[inline]
     fn admit(&mut self, topic: &str, publish: &Publish<'_>, token: Option<u32>, now: Tick) {
         let verdict = self.classifier.classify(topic, publish.payload);
-        let expires = expires(now, &verdict, publish.expiry_seconds);
+        let publisher = publisher_expires(now, publish.expiry_seconds);
+        let expires = expires(now, &verdict, publisher);
         let message = Message {
             topic: verdict.topic,
             payload: Box::from(publish.payload),
@@ -158,6 +159,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             retain: publish.retain,
             received: now,
             expires,
+            publisher_expires: publisher,
+            stands_for: 1,
             sequence: 0,
             receipt: Receipt {
                 door: self.kept.door,
@@ -175,6 +178,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Answer::Refused(Refusal::TooLarge) => (
                 reason::IMPLEMENTATION_SPECIFIC,
                 "larger than the uplink takes",
+            ),
+            Answer::Refused(Refusal::Upstream) => (
+                reason::IMPLEMENTATION_SPECIFIC,
+                "the upstream refuses it for good",
             ),
             Answer::Refused(Refusal::Full) => (reason::QUOTA_EXCEEDED, "no room for its class"),
         };
@@ -261,12 +268,17 @@ fn fits(said: bool) -> Result<(), Fault> {
     ))
 }
 
+/// When the publisher's own expiry ends (MQTT 5, 3.3.2.3.3).
+#[inline]
+pub(super) fn publisher_expires(now: Tick, seconds: Option<u32>) -> Tick {
+    seconds.map_or(Tick::NEVER, |seconds| {
+        now.after(Duration::from_secs(u64::from(seconds)))
+    })
+}
+
 /// The earlier of what the rules and what the publisher say.
 #[inline]
-pub(super) fn expires(now: Tick, verdict: &Verdict, expiry_seconds: Option<u32>) -> Tick {
+pub(super) fn expires(now: Tick, verdict: &Verdict, publisher: Tick) -> Tick {
     let rules = verdict.ttl.map_or(Tick::NEVER, |ttl| now.after(ttl));
-    let publisher = expiry_seconds.map_or(Tick::NEVER, |seconds| {
-        now.after(Duration::from_secs(u64::from(seconds)))
-    });
     rules.min(publisher)
 }

@@ -71,10 +71,11 @@ impl LaneEnds {
         poll_fn(|cx| self.poll_send(door, cx)).await
     }
 
-    /// Drops the waiting messages that their sender will bring again.
-    pub(super) fn drop_tracked(&mut self) {
-        self.urgent.waiting.drop_tracked();
-        self.rest.waiting.drop_tracked();
+    /// Drops the waiting messages that their sender will bring again; gives their tokens.
+    pub(super) fn drop_tracked(&mut self) -> Vec<u32> {
+        let mut tokens = self.urgent.waiting.drop_tracked();
+        tokens.extend(self.rest.waiting.drop_tracked());
+        tokens
     }
 }
 
@@ -179,13 +180,16 @@ impl Waiting {
         })
     }
 
-    fn drop_tracked(&mut self) {
+    fn drop_tracked(&mut self) -> Vec<u32> {
+        let mut tokens = Vec::new();
         for parcel in &mut self.parcels {
-            parcel
-                .messages
-                .retain(|message| message.receipt.token.is_none());
+            parcel.messages.retain(|message| {
+                tokens.extend(message.receipt.token);
+                message.receipt.token.is_none()
+            });
         }
         self.parcels.retain(|parcel| !parcel.messages.is_empty());
+        tokens
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::connection::{Connection, Ending};
 use super::greet::part;
-use super::intake::expires;
+use super::intake::{expires, publisher_expires};
 use super::lane::LaneEnds;
 use super::registry::{Claim, Kept, Parking, Seated};
 use crate::traffic::accept::decode::{Will, reason};
@@ -134,7 +134,9 @@ impl Afterlife<'_> {
         (claim, mut seated): (Claim, Seated),
     ) {
         if ending == Ending::HeldTooLong {
-            lanes.drop_tracked();
+            for token in lanes.drop_tracked() {
+                self.kept.session.returned(token);
+            }
             self.withdraw().await;
         }
         // A relay that is gone takes nothing more, and hears of no session either.
@@ -149,13 +151,11 @@ impl Afterlife<'_> {
         }
     }
 
-    /// What the relay holds of this session goes back to the sender.
+    /// What the relay holds of this session goes back to the sender; the relay names each.
     async fn withdraw(&mut self) {
         let event = DoorEvent::Withdraw(self.kept.door);
         // A relay that is gone holds nothing.
         let _ = self.shared.lanes.doors.send(event).await;
-        self.kept.session.withdraw();
-        self.kept.held = false;
     }
 
     /// A will waits for its delay or the end of the session, whichever is first (MQTT 5, 3.1.3.2.2).
@@ -213,6 +213,7 @@ impl Afterlife<'_> {
                     // Kept for the client's resend.
                     let _ = self.kept.session.answer(token, answer);
                 }
+                Notice::Returned { token } => self.kept.session.returned(token),
                 Notice::Held => self.kept.held = true,
                 Notice::Released => self.kept.held = false,
             }
@@ -243,7 +244,8 @@ impl Shared {
         let mut classifier = Classifier::new(Arc::clone(&self.rules));
         let now = self.clock.now();
         let verdict = classifier.classify(&will.topic, &will.payload);
-        let expires = expires(now, &verdict, will.expiry_seconds);
+        let publisher = publisher_expires(now, will.expiry_seconds);
+        let expires = expires(now, &verdict, publisher);
         let lane = match verdict.class {
             ClassId::FIRST => &self.lanes.urgent,
             _ => &self.lanes.rest,
@@ -258,6 +260,8 @@ impl Shared {
             retain: will.retain,
             received: now,
             expires,
+            publisher_expires: publisher,
+            stands_for: 1,
             sequence: 0,
             receipt: Receipt { door, token: None },
         };

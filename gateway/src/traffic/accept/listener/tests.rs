@@ -232,7 +232,7 @@ impl Device {
     }
 
     async fn expect_end(&mut self) {
-        assert_eq!(self.rest().await, []);
+        assert_eq!(self.rest().await, Vec::<u8>::new());
     }
 
     async fn ping(&mut self) {

@@ -201,10 +201,10 @@ fn does_a_refused_qos_2_message_free_its_packet_id_at_once() {
 }
 
 #[test]
-fn is_a_withdrawn_message_new_when_it_is_brought_again() {
+fn is_a_returned_message_new_when_it_is_brought_again() {
     let mut session = connected();
     let held = new(&mut session, sent(1, ONE, false, "a"));
-    session.withdraw();
+    session.returned(held);
     session.park();
     session.connect();
     let again = new(&mut session, sent(1, ONE, true, "a"));

@@ -293,6 +293,8 @@ impl Connection {
             match *notice {
                 // A refusal too: MQTT gives a subscriber no way to say it to a broker.
                 Notice::Answer { token, .. } => self.receipts.answer(token),
+                // What the relay gives back was forgotten with the link.
+                Notice::Returned { .. } => {}
                 Notice::Held => {
                     self.held_since.get_or_insert_with(|| self.clock.now());
                 }

@@ -115,6 +115,7 @@ impl Intake {
         let verdict = self.classifier.classify(topic, &publication.payload);
         let expires = verdict.ttl.map_or(Tick::NEVER, |ttl| now.after(ttl));
         let properties = publication.properties.as_ref();
+        let publisher_expires = super::properties::expiry(properties, now);
         Ok(Message {
             topic: verdict.topic,
             payload: Box::from(publication.payload.as_ref()),
@@ -129,7 +130,9 @@ impl Intake {
             },
             retain: publication.retain,
             received: now,
-            expires: expires.min(super::properties::expiry(properties, now)),
+            expires: expires.min(publisher_expires),
+            publisher_expires,
+            stands_for: 1,
             sequence: 0,
             receipt: Receipt { door, token: None },
         })

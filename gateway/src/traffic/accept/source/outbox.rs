@@ -98,6 +98,8 @@ mod tests {
             retain: false,
             received: Tick::ZERO,
             expires: Tick::NEVER,
+            publisher_expires: Tick::NEVER,
+            stands_for: 1,
             sequence: 0,
             receipt: Receipt {
                 door: DoorId {
