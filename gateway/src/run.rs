@@ -77,6 +77,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         doors.open(source::run(Arc::new(settings), rules, lanes, clock, phase));
     }
     if let Some(listener) = listener {
+        tracing::info!(target: ACCOUNT, "listening on {}", listener.local_addr());
         doors.open(listener.serve(rules, ends.lanes, clock, watch_phase.clone()));
     }
     let mut relay = Doors::default();
