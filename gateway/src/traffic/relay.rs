@@ -90,7 +90,7 @@ impl Relay {
         Self {
             queues: Queues::new(&classes, settings.memory_bytes_max),
             shares: Shares::new(classes.iter().map(|class| class.weight)),
-            senders: Senders::new(classes.len()),
+            senders: Senders::default(),
             outbound: Outbound::new(settings),
             doubles: Doubles::default(),
             setbacks: Setbacks::default(),
@@ -352,23 +352,21 @@ impl Relay {
             return self.ledger.end(class, Outcome::Shed);
         }
         let settings = &self.classes[class.index()];
-        let (door, bytes) = (message.receipt.door, message.memory_bytes());
+        let bytes = message.memory_bytes();
         if self.outbound.is_too_large(&message) || bytes > self.queues.largest(class) {
             return self.refuse(message, Outcome::Refused, Refusal::TooLarge);
         }
         let guaranteed = settings.delivery == Delivery::Guaranteed;
-        let share = settings.client_bytes_max;
-        let over = self.senders.over_share(door, class, bytes, share);
-        if over || (guaranteed && self.queues.class(class).held() > 0) {
+        let share = share_max(&self.senders, message.receipt.door, settings);
+        if guaranteed && self.queues.class(class).held() > 0 {
             return self.no_room(message, guaranteed);
         }
         let mut receipt = message.receipt;
         if !guaranteed {
             message.receipt.token = None;
         }
-        match self.queues.admit(message, now, &mut self.ends) {
+        match self.queues.admit(message, share, now, &mut self.ends) {
             Admission::Admitted => {
-                self.senders.occupy(door, class, bytes);
                 if !guaranteed {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }
@@ -527,24 +525,19 @@ impl Relay {
         if !std::mem::take(&mut self.room_made) {
             return;
         }
-        let (queues, senders, classes) = (&mut self.queues, &mut self.senders, &self.classes);
+        let (queues, senders) = (&mut self.queues, &self.senders);
         if queues.iter().all(|queue| queue.held() == 0) {
             return;
         }
         let mut admitted = Vec::new();
         queues.readmit(
             now,
-            |message| {
-                let share = classes[message.class.index()].client_bytes_max;
-                let bytes = message.memory_bytes();
-                senders.over_share(message.receipt.door, message.class, bytes, share)
-            },
-            |sender, class, bytes| admitted.push((sender, class, bytes)),
+            |sender, class| share_max(senders, sender, class),
+            |sender| admitted.push(sender),
             &mut self.ends,
         );
-        for (sender, class, bytes) in admitted {
-            senders.occupy(sender, class, bytes);
-            senders.unhold(sender);
+        for sender in admitted {
+            self.senders.unhold(sender);
         }
     }
 
@@ -564,8 +557,6 @@ impl Relay {
         self.room_made |= !ends.is_empty();
         for (mut message, outcome) in ends.drain(..) {
             self.ledger.end(message.class, outcome);
-            let (door, bytes) = (message.receipt.door, message.memory_bytes());
-            self.senders.vacate(door, message.class, bytes);
             let answer = match outcome {
                 Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
                 _ => Answer::Accepted,
@@ -584,5 +575,14 @@ impl Relay {
             self.ledger,
             self.in_memory()
         );
+    }
+}
+
+/// How much of a class a sender may occupy: a source speaks for a whole site.
+fn share_max(senders: &Senders, sender: DoorId, class: &ClassSettings) -> u64 {
+    if senders.is_site(sender) {
+        u64::MAX
+    } else {
+        class.client_bytes_max
     }
 }

@@ -1,11 +1,11 @@
-//! The senders as the relay knows them: who there is, what each must be told next, how much of each
-//! class it occupies, and how much of it is held. Ids carry a generation, so that what is meant for
+//! The senders as the relay knows them: who there is, what each must be told next, and how much of it
+//! is held. Ids carry a generation, so that what is meant for
 //! one that is gone never reaches another.
 
 use std::sync::Arc;
 
 use super::lanes::{Answer, Notice};
-use super::message::{ClassId, DoorId, Receipt, Tick};
+use super::message::{DoorId, Receipt, Tick};
 
 /// All senders.
 #[derive(Debug, Default)]
@@ -14,7 +14,6 @@ pub struct Senders {
     free: Vec<u32>,
     /// Those with notices to fetch.
     told: Vec<u32>,
-    classes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -28,22 +27,12 @@ struct Sender {
     client: Arc<str>,
     site: bool,
     notices: Vec<Notice>,
-    bytes_by_class: Vec<u64>,
     held: usize,
     /// What was put into a lane before this was withdrawn.
     withdrawn: Tick,
 }
 
 impl Senders {
-    /// Nobody yet.
-    #[must_use]
-    pub fn new(classes: usize) -> Self {
-        Self {
-            classes,
-            ..Self::default()
-        }
-    }
-
     /// A new sender; `site` speaks for many devices and has no share of its own.
     pub fn open(&mut self, client: Arc<str>, site: bool) -> DoorId {
         let index = self.free.pop().unwrap_or_else(|| {
@@ -55,7 +44,6 @@ impl Senders {
             client,
             site,
             notices: Vec::new(),
-            bytes_by_class: vec![0; self.classes],
             held: 0,
             withdrawn: Tick::ZERO,
         });
@@ -125,29 +113,10 @@ impl Senders {
         }
     }
 
-    /// Whether `bytes` more of a class would exceed the sender's share. A sender that occupies nothing
-    /// may always have one message.
+    /// Whether a sender speaks for a whole site.
     #[must_use]
-    pub fn over_share(&self, id: DoorId, class: ClassId, bytes: u64, share_max: u64) -> bool {
-        self.get(id).is_some_and(|sender| {
-            let occupied = sender.bytes_by_class[class.index()];
-            !sender.site && occupied > 0 && occupied.saturating_add(bytes) > share_max
-        })
-    }
-
-    /// Counts bytes of a class as the sender's.
-    pub fn occupy(&mut self, id: DoorId, class: ClassId, bytes: u64) {
-        if let Some(sender) = self.get_mut(id) {
-            sender.bytes_by_class[class.index()] += bytes;
-        }
-    }
-
-    /// Counts them as the sender's no more.
-    pub fn vacate(&mut self, id: DoorId, class: ClassId, bytes: u64) {
-        if let Some(sender) = self.get_mut(id) {
-            let all = &mut sender.bytes_by_class[class.index()];
-            *all = all.saturating_sub(bytes);
-        }
+    pub fn is_site(&self, id: DoorId) -> bool {
+        self.get(id).is_some_and(|sender| sender.site)
     }
 
     /// How a sender is called.

@@ -9,6 +9,7 @@ use super::super::message::{ClassId, DoorId, Message, Tick};
 use super::super::settle::Outcome;
 use super::super::snapshot::QueueSnapshot;
 use super::budget::Budget;
+use super::clients::Clients;
 use super::coalesce::{Places, key_of, merge, supersede};
 use super::pressure::{Level, Pressure};
 use super::{ClassSettings, Delivery};
@@ -37,9 +38,13 @@ pub struct Queues {
 #[derive(Debug)]
 pub struct ClassQueue {
     settings: ClassSettings,
-    waiting: VecDeque<Message>,
+    /// What waits; `None` where a message was taken out. The front is never `None`.
+    waiting: VecDeque<Option<Message>>,
+    /// Messages in `waiting`.
+    count: usize,
     /// Position of the front; counts up as messages leave and down as they come back.
     front: u64,
+    clients: Clients,
     /// There while a `latest` class coalesces.
     places: Option<Places>,
     /// Guaranteed messages without room, in order of receipt; not part of the budget.
@@ -64,8 +69,15 @@ impl Queues {
         }
     }
 
-    /// Asks for a place for `message`. What gives way goes to `ends`.
-    pub fn admit(&mut self, message: Message, now: Tick, ends: &mut Ends) -> Admission {
+    /// Asks for a place for `message`, of whose class its client may occupy `share_max` bytes. What
+    /// gives way goes to `ends`.
+    pub fn admit(
+        &mut self,
+        message: Message,
+        share_max: u64,
+        now: Tick,
+        ends: &mut Ends,
+    ) -> Admission {
         let class = message.class;
         let bytes = message.memory_bytes();
         let message = match self.classes[class.index()].take_place(message, now) {
@@ -78,9 +90,20 @@ impl Queues {
             }
             Err(message) => *message,
         };
+        while self.over_share(&message, bytes, share_max) {
+            if !self.make_room_of_its_own(&message, now, ends) {
+                return Admission::Full(Box::new(message));
+            }
+            if self.classes[class.index()].has_place(&message) {
+                return self.admit(message, share_max, now, ends);
+            }
+        }
         while !self.fits(class, bytes) {
             if !self.make_room(class, bytes, now, ends) {
                 return Admission::Full(Box::new(message));
+            }
+            if self.classes[class.index()].has_place(&message) {
+                return self.admit(message, share_max, now, ends);
             }
         }
         self.budget.take(bytes);
@@ -102,14 +125,13 @@ impl Queues {
         queue.held.push_back(message);
     }
 
-    /// Admits what is held and has room now, in order for each sender. `over_share` says which
-    /// sender has its share of the class already. `admitted` is told of each that got a place: its
-    /// sender, class and bytes.
+    /// Admits what is held and has room now, in order for each sender. `share_max` says how much of
+    /// the class a sender may occupy; `admitted` is told of each that got a place.
     pub fn readmit(
         &mut self,
         now: Tick,
-        mut over_share: impl FnMut(&Message) -> bool,
-        mut admitted: impl FnMut(DoorId, ClassId, u64),
+        share_max: impl Fn(DoorId, &ClassSettings) -> u64,
+        mut admitted: impl FnMut(DoorId),
         ends: &mut Ends,
     ) {
         for index in 0..self.classes.len() {
@@ -117,17 +139,18 @@ impl Queues {
             let mut behind: Vec<DoorId> = Vec::new();
             while let Some(message) = self.classes[index].pop_held() {
                 let sender = message.receipt.door;
-                if behind.contains(&sender) || over_share(&message) {
+                let share = share_max(sender, &self.classes[index].settings);
+                let bytes = message.memory_bytes();
+                if behind.contains(&sender) || self.over_share(&message, bytes, share) {
                     behind.push(sender);
                     kept.push_back(message);
                     continue;
                 }
-                let (class, bytes) = (message.class, message.memory_bytes());
-                if let Admission::Full(message) = self.admit(message, now, ends) {
+                if let Admission::Full(message) = self.admit(message, share, now, ends) {
                     self.classes[index].unpop_held(*message);
                     break;
                 }
-                admitted(sender, class, bytes);
+                admitted(sender);
             }
             while let Some(message) = kept.pop_back() {
                 self.classes[index].unpop_held(message);
@@ -161,7 +184,7 @@ impl Queues {
     /// Ends what expired at the front.
     pub fn expire_front(&mut self, class: ClassId, now: Tick, ends: &mut Ends) {
         let queue = &mut self.classes[class.index()];
-        while queue.waiting.front().is_some_and(|m| m.expires <= now) {
+        while queue.front_message().is_some_and(|m| m.expires <= now) {
             let Some(message) = queue.pop_front() else {
                 break;
             };
@@ -243,31 +266,53 @@ impl Queues {
         self.classes[class.index()].has_room(bytes) && self.budget.fits(class, bytes)
     }
 
+    fn over_share(&self, message: &Message, bytes: u64, share_max: u64) -> bool {
+        let queue = &self.classes[message.class.index()];
+        let client = message.receipt.door;
+        queue.clients.over_share(client, bytes, share_max)
+    }
+
+    /// Lets something of the message's own client give way: older values of its keys, else its oldest
+    /// message. False when nothing may.
+    fn make_room_of_its_own(&mut self, message: &Message, now: Tick, ends: &mut Ends) -> bool {
+        let index = message.class.index();
+        if self.classes[index].settings.delivery == Delivery::Guaranteed {
+            return false;
+        }
+        self.press(index, now, ends)
+            || match self.classes[index].take_oldest_of(message.receipt.door) {
+                Some(oldest) => {
+                    self.end(oldest, Outcome::Shed, ends);
+                    true
+                }
+                None => false,
+            }
+    }
+
     /// Lets something give way: an older value, else the oldest of this class if its own limit
     /// binds, else the oldest of the lowest class. False when nothing may.
     fn make_room(&mut self, class: ClassId, bytes: u64, now: Tick, ends: &mut Ends) -> bool {
         let own = &self.classes[class.index()];
-        let own_full = !own.has_room(bytes);
-        if bytes > own.settings.queue_bytes_max {
-            return false;
-        }
-        let victim = if own_full {
-            Some(class.index()).filter(|_| own.may_shed())
-        } else {
+        let victim = if own.has_room(bytes) {
             (class.index()..self.classes.len())
                 .rev()
                 .find(|&index| self.classes[index].may_shed())
+        } else {
+            Some(class.index()).filter(|_| own.may_shed())
         };
         let Some(victim) = victim else { return false };
-        if self.classes[victim].settings.delivery == Delivery::Latest
-            && self.classes[victim].places.is_none()
-        {
-            let _ = self.classes[victim].pressure.shed(now);
-            self.follow(victim, ends);
-            return true;
+        self.press(victim, now, ends) || self.shed_front(victim, ends)
+    }
+
+    /// Marks a class as shedding; true if that merged older values of a `latest` class that was calm.
+    fn press(&mut self, index: usize, now: Tick, ends: &mut Ends) -> bool {
+        let queue = &mut self.classes[index];
+        let merges = queue.settings.delivery == Delivery::Latest && queue.places.is_none();
+        let _ = queue.pressure.shed(now);
+        if merges {
+            self.follow(index, ends);
         }
-        let _ = self.classes[victim].pressure.shed(now);
-        self.shed_front(victim, ends)
+        merges
     }
 
     fn shed_front(&mut self, index: usize, ends: &mut Ends) -> bool {
@@ -287,9 +332,7 @@ impl Queues {
         if queue.pressure.level() == Level::Calm {
             queue.places = None;
         } else if queue.places.is_none() {
-            let (places, superseded) = merge(&mut queue.waiting, queue.front);
-            queue.places = Some(places);
-            for older in superseded {
+            for older in queue.merge() {
                 self.end(older, Outcome::Superseded, ends);
             }
         }
@@ -306,7 +349,9 @@ impl ClassQueue {
         Self {
             settings,
             waiting: VecDeque::new(),
+            count: 0,
             front: FIRST_POSITION,
+            clients: Clients::default(),
             places: None,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -323,8 +368,8 @@ impl ClassQueue {
 
     /// Messages that wait to be sent.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    pub const fn waiting(&self) -> usize {
+        self.count
     }
 
     /// Messages that are held.
@@ -353,15 +398,17 @@ impl ClassQueue {
 
     fn snapshot(&self) -> QueueSnapshot {
         let next_bytes = self
-            .waiting
-            .front()
+            .front_message()
             .map(|m| (m.payload.len() + m.topic.len() + m.properties.len()) as u64);
         QueueSnapshot { next_bytes }
     }
 
+    fn front_message(&self) -> Option<&Message> {
+        self.waiting.front().and_then(Option::as_ref)
+    }
+
     fn front_age(&self, now: Tick) -> Duration {
-        self.waiting
-            .front()
+        self.front_message()
             .map_or(Duration::ZERO, |message| now.since(message.received))
     }
 
@@ -370,59 +417,143 @@ impl ClassQueue {
     }
 
     fn may_shed(&self) -> bool {
-        self.settings.delivery != Delivery::Guaranteed && !self.waiting.is_empty()
+        self.settings.delivery != Delivery::Guaranteed && self.count > 0
+    }
+
+    /// Whether an older value of the message's key waits, whose place it can take.
+    fn has_place(&self, message: &Message) -> bool {
+        let places = self.places.as_ref();
+        places.is_some_and(|places| places.find(key_of(message)).is_some())
+    }
+
+    fn at_place_of(&mut self, message: &Message) -> Option<(u64, &mut Message)> {
+        let position = self.places.as_ref()?.find(key_of(message))?;
+        let slot = self.waiting.get_mut((position - self.front) as usize)?;
+        slot.as_mut().map(|older| (position, older))
     }
 
     /// Puts a message in the place of its key's older value, if the class coalesces and one waits.
     fn take_place(&mut self, message: Message, now: Tick) -> Result<Message, Box<Message>> {
-        let place = self
-            .places
-            .as_ref()
-            .and_then(|places| places.find(key_of(&message)))
-            .and_then(|position| self.waiting.get_mut((position - self.front) as usize));
-        let Some(older) = place else {
+        let Some((position, older)) = self.at_place_of(&message) else {
             return Err(Box::new(message));
         };
-        self.bytes += message.memory_bytes();
+        let (client, bytes) = (message.receipt.door, message.memory_bytes());
+        let older = supersede(older, message);
+        self.bytes += bytes;
+        self.clients.occupy(client, bytes);
+        if older.receipt.door != client {
+            self.clients.note_newest(client, position);
+            self.tidy();
+        }
         self.pressure.superseded(now);
-        Ok(supersede(older, message))
+        Ok(older)
     }
 
     fn push_back(&mut self, message: Message, bytes: u64) {
+        let position = self.front + self.waiting.len() as u64;
         if let Some(places) = &mut self.places {
-            places.note(&message, self.front + self.waiting.len() as u64);
+            places.note(&message, position);
+        }
+        let client = message.receipt.door;
+        self.clients.occupy(client, bytes);
+        if self.settings.delivery != Delivery::Guaranteed {
+            self.clients.note_newest(client, position);
         }
         self.bytes += bytes;
-        self.waiting.push_back(message);
+        self.count += 1;
+        self.waiting.push_back(Some(message));
     }
 
     fn pop_front(&mut self) -> Option<Message> {
-        let message = self.waiting.pop_front()?;
-        if let Some(places) = &mut self.places {
-            places.forget(&message, self.front);
-        }
-        self.front += 1;
+        let message = self.take(self.front)?;
+        self.clients.forget(message.receipt.door, self.front);
+        self.drop_empty_front();
         if self.waiting.is_empty() && self.waiting.capacity() > SPARE_MESSAGES_MAX {
             self.waiting.shrink_to(SPARE_MESSAGES_MAX);
         }
         Some(message)
     }
 
-    fn put_back(&mut self, message: Message, now: Tick) -> Option<Message> {
-        if let Some(places) = &mut self.places {
-            let newer = places
-                .find(key_of(&message))
-                .and_then(|position| self.waiting.get_mut((position - self.front) as usize));
-            if let Some(newer) = newer {
-                newer.stands_for = newer.stands_for.saturating_add(message.stands_for);
-                self.pressure.superseded(now);
-                return Some(message);
+    /// Takes the oldest waiting message of one client out of the queue.
+    fn take_oldest_of(&mut self, client: DoorId) -> Option<Message> {
+        while let Some(position) = self.clients.take_oldest(client) {
+            let slot = position.checked_sub(self.front).map(|index| index as usize);
+            let there = slot.and_then(|index| self.waiting.get(index)?.as_ref());
+            if there.is_some_and(|message| message.receipt.door == client) {
+                let message = self.take(position);
+                self.drop_empty_front();
+                self.tidy();
+                return message;
             }
-            places.note(&message, self.front - 1);
+        }
+        None
+    }
+
+    fn take(&mut self, position: u64) -> Option<Message> {
+        let index = (position - self.front) as usize;
+        let message = self.waiting.get_mut(index)?.take()?;
+        if let Some(places) = &mut self.places {
+            places.forget(&message, position);
+        }
+        self.count -= 1;
+        Some(message)
+    }
+
+    fn drop_empty_front(&mut self) {
+        while let Some(None) = self.waiting.front() {
+            self.waiting.pop_front();
+            self.front += 1;
+        }
+    }
+
+    /// Puts a message back to the front. Gives it back if a newer value of its key waits.
+    fn put_back(&mut self, message: Message, now: Tick) -> Option<Message> {
+        if let Some((_, newer)) = self.at_place_of(&message) {
+            newer.stands_for = newer.stands_for.saturating_add(message.stands_for);
+            self.pressure.superseded(now);
+            return Some(message);
         }
         self.front -= 1;
-        self.waiting.push_front(message);
+        if let Some(places) = &mut self.places {
+            places.note(&message, self.front);
+        }
+        if self.settings.delivery != Delivery::Guaranteed {
+            self.clients.note_oldest(message.receipt.door, self.front);
+        }
+        self.count += 1;
+        self.waiting.push_front(Some(message));
         None
+    }
+
+    /// Merges what waits by key; gives the older values.
+    fn merge(&mut self) -> Vec<Message> {
+        let (places, older) = merge(&mut self.waiting, self.front);
+        self.places = Some(places);
+        self.note_again();
+        older
+    }
+
+    /// Closes the gaps, once there are more of them than messages: a mad client's own shedding leaves
+    /// one for each message.
+    fn tidy(&mut self) {
+        let room = 2 * self.count + SPARE_MESSAGES_MAX;
+        if self.waiting.len() > room || self.clients.places() > room {
+            self.waiting.retain(Option::is_some);
+            self.note_again();
+        }
+    }
+
+    /// Notes all places anew.
+    fn note_again(&mut self) {
+        self.count = self.waiting.len();
+        self.clients.clear_places();
+        let messages = self.waiting.iter().flatten();
+        for (position, message) in (self.front..).zip(messages) {
+            if let Some(places) = &mut self.places {
+                places.note(message, position);
+            }
+            self.clients.note_newest(message.receipt.door, position);
+        }
     }
 
     fn pop_held(&mut self) -> Option<Message> {
@@ -439,6 +570,7 @@ impl ClassQueue {
     fn release(&mut self, message: &Message, budget: &mut Budget) {
         let bytes = message.memory_bytes();
         self.bytes -= bytes.min(self.bytes);
+        self.clients.vacate(message.receipt.door, bytes);
         budget.give_back(bytes);
     }
 }

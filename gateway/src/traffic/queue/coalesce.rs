@@ -49,18 +49,18 @@ pub fn supersede(older: &mut Message, mut newer: Message) -> Message {
 /// Merges what waits: each key keeps its newest value at the place of its oldest, so that no key
 /// starves. Gives the index, and the older values.
 #[must_use]
-pub fn merge(waiting: &mut VecDeque<Message>, front: u64) -> (Places, Vec<Message>) {
+pub fn merge(waiting: &mut VecDeque<Option<Message>>, front: u64) -> (Places, Vec<Message>) {
     let mut places = Places::default();
     let mut superseded = Vec::new();
-    let mut kept: VecDeque<Message> = VecDeque::with_capacity(waiting.len().min(1024));
-    for message in waiting.drain(..) {
+    let mut kept: VecDeque<Option<Message>> = VecDeque::new();
+    for message in waiting.drain(..).flatten() {
         let place = places.find(key_of(&message));
         let older = place.and_then(|position| kept.get_mut((position - front) as usize));
-        if let Some(older) = older {
+        if let Some(Some(older)) = older {
             superseded.push(supersede(older, message));
         } else {
             places.note(&message, front + kept.len() as u64);
-            kept.push_back(message);
+            kept.push_back(Some(message));
         }
     }
     *waiting = kept;

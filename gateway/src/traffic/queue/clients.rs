@@ -1,0 +1,113 @@
+//! What each client occupies of one class, and where its messages wait, so that one device gone mad
+//! fills only its share (`client_max`) and what gives way for it is its own oldest.
+
+use std::collections::VecDeque;
+
+use super::super::message::DoorId;
+
+/// The clients of one class.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// By the index of their ids.
+    slots: Vec<Client>,
+    /// Places noted in all, stale ones included.
+    places: usize,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    generation: u32,
+    bytes: u64,
+    /// Positions of its messages, the oldest first. Some may be stale: whoever asks for one looks
+    /// whether the message there is still this client's.
+    places: VecDeque<u64>,
+}
+
+impl Clients {
+    /// Whether `bytes` more would exceed a share of `share_max`. Who occupies nothing may always have
+    /// one message.
+    #[must_use]
+    pub fn over_share(&self, id: DoorId, bytes: u64, share_max: u64) -> bool {
+        let occupied = self.get(id).map_or(0, |client| client.bytes);
+        occupied > 0 && occupied.saturating_add(bytes) > share_max
+    }
+
+    /// Counts bytes as this client's.
+    pub fn occupy(&mut self, id: DoorId, bytes: u64) {
+        self.slot(id).bytes += bytes;
+    }
+
+    /// Counts them as its no more; those of an older client with the same index are forgotten.
+    pub fn vacate(&mut self, id: DoorId, bytes: u64) {
+        if self.get(id).is_some() {
+            let client = self.slot(id);
+            client.bytes = client.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Notes where its newest message waits.
+    pub fn note_newest(&mut self, id: DoorId, position: u64) {
+        self.places += 1;
+        self.slot(id).places.push_back(position);
+    }
+
+    /// Notes where a message waits again that is older than all others.
+    pub fn note_oldest(&mut self, id: DoorId, position: u64) {
+        self.places += 1;
+        self.slot(id).places.push_front(position);
+    }
+
+    /// Forgets the place of a message that left from the front of the queue.
+    pub fn forget(&mut self, id: DoorId, position: u64) {
+        if self
+            .get(id)
+            .is_some_and(|client| client.places.front() == Some(&position))
+        {
+            self.take_oldest(id);
+        }
+    }
+
+    /// Where its oldest message waits, or waited; the place is forgotten.
+    pub fn take_oldest(&mut self, id: DoorId) -> Option<u64> {
+        self.get(id)?;
+        let place = self.slot(id).places.pop_front()?;
+        self.places -= 1;
+        Some(place)
+    }
+
+    /// Forgets all places, to note them anew.
+    pub fn clear_places(&mut self) {
+        self.places = 0;
+        for client in &mut self.slots {
+            client.places = VecDeque::new();
+        }
+    }
+
+    /// Places noted in all, stale ones included.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        self.places
+    }
+
+    fn get(&self, id: DoorId) -> Option<&Client> {
+        let client = self.slots.get(id.index as usize)?;
+        (client.generation == id.generation).then_some(client)
+    }
+
+    /// The client's slot; what an older client with the same index left is dropped.
+    fn slot(&mut self, id: DoorId) -> &mut Client {
+        let index = id.index as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, Client::default);
+        }
+        let client = &mut self.slots[index];
+        if client.generation != id.generation {
+            self.places -= client.places.len();
+            *client = Client {
+                generation: id.generation,
+                ..Client::default()
+            };
+        }
+        client
+    }
+}
