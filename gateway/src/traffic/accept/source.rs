@@ -14,7 +14,6 @@ mod outbox;
 mod properties;
 mod receipts;
 mod remote;
-mod retry;
 #[cfg(test)]
 mod tests;
 

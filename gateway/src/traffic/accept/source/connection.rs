@@ -13,13 +13,13 @@ use super::intake::{Intake, Publication, Share};
 use super::link::{Fault, Heard, Link};
 use super::outbox::Outbox;
 use super::receipts::Receipts;
-use super::retry::Backoff;
 use super::{RETRY_MAX, UNANSWERED_MAX, WAITING_BYTES_MAX};
 use crate::clock::Clock;
 use crate::traffic::accept::SourceSettings;
 use crate::traffic::classify::Rules;
 use crate::traffic::lanes::{Batch, DoorEvent, Lanes, Notice, Phase};
 use crate::traffic::message::{DoorId, Message, Tick};
+use crate::traffic::send::backoff::Backoff;
 
 /// Batches of notices that may wait for us. The relay answers at most [`UNANSWERED_MAX`] messages of
 /// this link; the rest is for late answers to messages of earlier ones.
@@ -276,13 +276,15 @@ impl Connection {
             // Neither taken nor acknowledged: the broker keeps it for the next start.
             Ok(_) if self.phase_now() != Phase::Run => {}
             Ok(mut message) => {
-                message.receipt.token = publication.packet_id.map(|id| self.receipts.ask(id));
+                message.receipt.token = publication
+                    .packet_id
+                    .map(|id| self.receipts.ask(id, self.heard_at));
                 self.outbox.push(message);
             }
             Err(dropped) => {
                 self.tell_dropped(&dropped, publication);
                 if let Some(id) = publication.packet_id {
-                    self.receipts.settle(id);
+                    self.receipts.settle(id, self.heard_at);
                 }
             }
         }
@@ -304,6 +306,7 @@ impl Connection {
     }
 
     fn acknowledge(&mut self, link: &mut Link) {
+        self.receipts.release(self.clock.now());
         while let Some(packet_id) = self.receipts.ready() {
             if !link.acknowledge(packet_id) {
                 return;
@@ -354,7 +357,8 @@ impl Connection {
             _ => Tick::NEVER,
         };
         let peer = self.silent_at(link).min(self.ping_at(link));
-        held_until.min(peer).min(now.after(SLEEP_MAX))
+        let overdue = self.receipts.overdue_at();
+        held_until.min(peer).min(overdue).min(now.after(SLEEP_MAX))
     }
 
     fn phase_now(&self) -> Phase {

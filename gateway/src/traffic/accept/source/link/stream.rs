@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Fault;
-use crate::traffic::send::RemoteSettings;
+use crate::traffic::send::{RemoteSettings, handshake};
 
 /// TCP, with TLS or without.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -38,6 +38,10 @@ pub(super) async fn dial(
     let connected = TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await;
-    let tls = connected.map_err(|error| Fault::Broken(format!("TLS failed: {error}")))?;
+    let tls = connected.map_err(|error| {
+        let explained = remote.tls.as_ref();
+        let explained = explained.and_then(|tls| handshake::explain(&error, host, tls));
+        Fault::Broken(explained.unwrap_or_else(|| format!("TLS failed: {error}")))
+    })?;
     Ok(Box::new(tls))
 }
