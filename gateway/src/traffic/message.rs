@@ -173,3 +173,29 @@ impl Message {
         bytes as u64
     }
 }
+
+/// A message for tests: class 1, QoS 1, from the first sender, never expiring.
+#[cfg(test)]
+pub(crate) fn sample(topic: &str, payload: &[u8]) -> Message {
+    Message {
+        topic: Arc::from(topic),
+        payload: payload.into(),
+        properties: Box::default(),
+        class: ClassId(1),
+        key: None,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received: Tick::ZERO,
+        expires: Tick::NEVER,
+        publisher_expires: Tick::NEVER,
+        stands_for: 1,
+        sequence: 0,
+        receipt: Receipt {
+            door: DoorId {
+                index: 0,
+                generation: 0,
+            },
+            token: None,
+        },
+    }
+}

@@ -1,1 +1,250 @@
+//! The queues: what gives way, in which order, and that nothing goes without an end.
 
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::traffic::message::sample;
+
+fn class(name: &str, delivery: Delivery, queue_bytes_max: u64) -> ClassSettings {
+    ClassSettings {
+        name: Arc::from(name),
+        delivery,
+        weight: 1,
+        ttl: None,
+        queue_bytes_max,
+        client_bytes_max: u64::MAX,
+        keep_qos0: false,
+    }
+}
+
+fn message(class: u8, topic: &str, sequence: u64, client: u32) -> Message {
+    let mut message = sample(topic, &[b'x'; 100]);
+    message.class = ClassId(class);
+    message.sequence = sequence;
+    message.receipt.door = DoorId {
+        index: client,
+        generation: 0,
+    };
+    message
+}
+
+fn bytes() -> u64 {
+    message(0, "t", 0, 0).memory_bytes()
+}
+
+fn three(memory_bytes_max: u64, queue_bytes_max: u64) -> Queues {
+    let classes = [
+        class("critical", Delivery::Guaranteed, memory_bytes_max),
+        class("normal", Delivery::Buffered, queue_bytes_max),
+        class("low", Delivery::Latest, queue_bytes_max),
+    ];
+    Queues::new(&classes, memory_bytes_max)
+}
+
+fn sequences(ends: &Ends, outcome: Outcome) -> Vec<u64> {
+    let of = ends.iter().filter(|(_, end)| *end == outcome);
+    of.map(|(message, _)| message.sequence).collect()
+}
+
+fn admit(queues: &mut Queues, message: Message, ends: &mut Ends) -> bool {
+    matches!(
+        queues.admit(message, u64::MAX, Tick::ZERO, ends),
+        Admission::Admitted
+    )
+}
+
+fn pop_all(queues: &mut Queues, class: u8) -> Vec<u64> {
+    let mut ends = Vec::new();
+    std::iter::from_fn(|| queues.pop(ClassId(class), Tick::ZERO, &mut ends))
+        .map(|message| message.sequence)
+        .collect()
+}
+
+#[test]
+fn does_a_full_buffered_class_shed_its_oldest() {
+    let mut queues = three(1 << 20, 3 * bytes());
+    let mut ends = Vec::new();
+    for sequence in 1..=5 {
+        assert!(admit(&mut queues, message(1, "t", sequence, 0), &mut ends));
+    }
+    assert_eq!(sequences(&ends, Outcome::Shed), [1, 2]);
+    assert_eq!(pop_all(&mut queues, 1), [3, 4, 5]);
+}
+
+#[test]
+fn does_a_guaranteed_class_without_room_hand_the_message_back() {
+    let mut queues = three(4 * bytes(), bytes());
+    let mut ends = Vec::new();
+    let admitted = (1..=6).filter(|n| admit(&mut queues, message(0, "t", *n, 0), &mut ends));
+    assert_eq!(admitted.count(), 4);
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
+#[test]
+fn does_the_lowest_class_give_way_for_an_alarm_when_memory_is_full() {
+    let mut queues = three(8 * bytes(), 8 * bytes());
+    let mut ends = Vec::new();
+    for sequence in 1..=3 {
+        assert!(admit(&mut queues, message(1, "t", sequence, 0), &mut ends));
+        assert!(admit(
+            &mut queues,
+            message(2, &sequence.to_string(), 10 + sequence, 0),
+            &mut ends
+        ));
+    }
+    for sequence in 21..=26 {
+        assert!(admit(&mut queues, message(0, "t", sequence, 0), &mut ends));
+    }
+    assert_eq!(sequences(&ends, Outcome::Shed), [11, 12, 13, 1]);
+}
+
+#[test]
+fn does_a_calm_latest_class_merge_nothing() {
+    let mut queues = three(1 << 20, 1 << 20);
+    let mut ends = Vec::new();
+    for sequence in 1..=4 {
+        assert!(admit(&mut queues, message(2, "t", sequence, 0), &mut ends));
+    }
+    assert!(ends.is_empty());
+    assert_eq!(pop_all(&mut queues, 2), [1, 2, 3, 4]);
+}
+
+#[test]
+fn does_pressure_keep_the_newest_of_each_key_at_the_place_of_the_oldest() {
+    let mut queues = three(1 << 20, 4 * bytes());
+    let mut ends = Vec::new();
+    for (sequence, topic) in [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b"), (6, "a")] {
+        assert!(admit(
+            &mut queues,
+            message(2, topic, sequence, 0),
+            &mut ends
+        ));
+    }
+    let mut superseded = sequences(&ends, Outcome::Superseded);
+    superseded.sort_unstable();
+    assert_eq!(superseded, [1, 2, 3]);
+    let newest = queues.pop(ClassId(2), Tick::ZERO, &mut ends).unwrap();
+    assert_eq!((newest.sequence, newest.stands_for), (6, 3));
+    assert_eq!(pop_all(&mut queues, 2), [5, 4]);
+}
+
+#[test]
+fn does_a_message_that_comes_back_from_a_broken_link_give_way_to_a_newer_value() {
+    let mut queues = three(1 << 20, 2 * bytes());
+    let mut ends = Vec::new();
+    assert!(admit(&mut queues, message(2, "a", 1, 0), &mut ends));
+    let sent = queues.pop(ClassId(2), Tick::ZERO, &mut ends).unwrap();
+    assert!(admit(&mut queues, message(2, "b", 2, 0), &mut ends));
+    assert!(admit(&mut queues, message(2, "b", 3, 0), &mut ends));
+    assert!(admit(&mut queues, message(2, "a", 4, 0), &mut ends) || !ends.is_empty());
+    queues.put_back(sent, Tick::ZERO, &mut ends);
+    assert!(sequences(&ends, Outcome::Superseded).contains(&1));
+    let order = pop_all(&mut queues, 2);
+    assert_eq!(order.iter().filter(|sequence| **sequence == 4).count(), 1);
+}
+
+#[test]
+fn does_a_mad_client_give_up_its_own_oldest_and_leave_the_others_alone() {
+    let mut queues = three(1 << 20, 1 << 20);
+    let mut ends = Vec::new();
+    assert!(admit(&mut queues, message(1, "good", 1, 7), &mut ends));
+    for sequence in 2..=20_000 {
+        let flood = message(1, "mad", sequence, 3);
+        let admission = queues.admit(flood, 3 * bytes(), Tick::ZERO, &mut ends);
+        assert!(matches!(admission, Admission::Admitted));
+    }
+    assert!(
+        queues.class(ClassId(1)).waiting.len() < 2 * SPARE_MESSAGES_MAX,
+        "gaps pile up"
+    );
+    assert_eq!(pop_all(&mut queues, 1), [1, 19_998, 19_999, 20_000]);
+}
+
+#[test]
+fn does_an_expired_message_end_as_such_and_not_leave() {
+    let mut queues = three(1 << 20, 1 << 20);
+    let mut ends = Vec::new();
+    let mut old = message(1, "t", 1, 0);
+    old.expires = Tick::from_micros(10);
+    assert!(admit(&mut queues, old, &mut ends));
+    assert!(admit(&mut queues, message(1, "t", 2, 0), &mut ends));
+    let next = queues
+        .pop(ClassId(1), Tick::from_micros(10), &mut ends)
+        .unwrap();
+    assert_eq!(next.sequence, 2);
+    assert_eq!(sequences(&ends, Outcome::Expired), [1]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit {
+        class: u8,
+        topic: u8,
+        client: u32,
+        share: u64,
+    },
+    Pop {
+        class: u8,
+    },
+    PutBack,
+    Settle,
+    Observe,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..3_u8, 0..6_u8, 0..4_u32, 1..40_u64)
+            .prop_map(|(class, topic, client, share)| Step::Admit { class, topic, client, share }),
+        4 => (0..3_u8).prop_map(|class| Step::Pop { class }),
+        1 => Just(Step::PutBack),
+        3 => Just(Step::Settle),
+        1 => Just(Step::Observe),
+    ]
+}
+
+proptest! {
+    /// Against a plain account: every message that was admitted is waiting, taken, or ended, exactly
+    /// once; bytes are what is there; an admitted guaranteed message never gives way.
+    #[test]
+    fn does_everything_end_once_and_is_every_byte_given_back(steps in prop::collection::vec(step(), 1..400)) {
+        let mut queues = three(30 * bytes(), 12 * bytes());
+        let (mut ends, mut taken, mut inside) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
+        let (mut sequence, mut now) = (0, Tick::ZERO);
+        for step in steps {
+            now = now.after(Duration::from_millis(300));
+            match step {
+                Step::Admit { class, topic, client, share } => {
+                    sequence += 1;
+                    let message = message(class, &topic.to_string(), sequence, client);
+                    let admission = queues.admit(message, share * bytes(), now, &mut ends);
+                    if matches!(admission, Admission::Admitted) {
+                        inside.insert(sequence);
+                    }
+                }
+                Step::Pop { class } => taken.extend(queues.pop(ClassId(class), now, &mut ends)),
+                Step::PutBack => {
+                    while let Some(message) = taken.pop() {
+                        queues.put_back(message, now, &mut ends);
+                    }
+                }
+                Step::Settle => {
+                    for message in taken.drain(..) {
+                        queues.release(&message);
+                        prop_assert!(inside.remove(&message.sequence));
+                    }
+                }
+                Step::Observe => queues.observe(now, &mut ends, |_, _| {}),
+            }
+            for (message, _) in ends.drain(..) {
+                prop_assert!(message.class != ClassId::FIRST, "an admitted alarm gave way");
+                prop_assert!(inside.remove(&message.sequence), "ended twice");
+            }
+            let waiting: usize = queues.iter().map(ClassQueue::waiting).sum();
+            prop_assert_eq!(waiting + taken.len(), inside.len());
+            prop_assert_eq!(queues.bytes(), inside.len() as u64 * bytes());
+            prop_assert!(queues.bytes() <= 30 * bytes());
+        }
+    }
+}

@@ -233,3 +233,33 @@ pub enum LinkCommand {
     /// Say DISCONNECT and end.
     Shutdown,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An uplink for tests: MQTT 5, ids, one connection, no limits.
+    pub(crate) fn uplink() -> UplinkSettings {
+        UplinkSettings {
+            remote: RemoteSettings {
+                host: "cloud".to_owned(),
+                port: 1883,
+                tls: None,
+                username: None,
+                password: None,
+                connect_timeout: Duration::from_secs(10),
+                keep_alive: Duration::from_secs(30),
+            },
+            protocol: Protocol::V5,
+            topic: "{topic}".to_owned(),
+            client_id: "box".to_owned(),
+            connections: 1,
+            rate_bytes_max: None,
+            publish_max: None,
+            packet_bytes_max: None,
+            properties: PropertiesPolicy::Id,
+            ack_timeout: Duration::from_secs(20),
+            retry_max: Duration::from_secs(60),
+        }
+    }
+}

@@ -18,8 +18,8 @@ pub struct AckTime {
 }
 
 impl AckTime {
-    /// Takes a sample; gives what it lies above the base.
-    pub fn sample(&mut self, time: Duration, now: Tick) -> Duration {
+    /// Takes a sample; gives the base, and what the sample lies above it.
+    pub fn sample(&mut self, time: Duration, now: Tick) -> (Duration, Duration) {
         self.smoothed = Some(self.smoothed.map_or(time, |old| (old * 7 + time) / 8));
         if now.since(self.period_start) >= BASE_PERIOD {
             self.base = [None, self.base[0]];
@@ -27,7 +27,7 @@ impl AckTime {
         }
         self.base[0] = Some(self.base[0].map_or(time, |old| old.min(time)));
         let base = self.base.iter().flatten().min().copied().unwrap_or(time);
-        time.saturating_sub(base)
+        (base, time.saturating_sub(base))
     }
 
     /// The smoothed time; `None` before the first sample.
@@ -45,10 +45,10 @@ mod tests {
     fn queueing_is_what_lies_above_the_least() {
         let mut time = AckTime::default();
         let ms = Duration::from_millis;
-        assert_eq!(time.sample(ms(30), Tick::ZERO), ms(0));
-        assert_eq!(time.sample(ms(80), Tick::ZERO), ms(50));
-        assert_eq!(time.sample(ms(20), Tick::ZERO), ms(0));
-        assert_eq!(time.sample(ms(80), Tick::ZERO), ms(60));
+        assert_eq!(time.sample(ms(30), Tick::ZERO), (ms(30), ms(0)));
+        assert_eq!(time.sample(ms(80), Tick::ZERO), (ms(30), ms(50)));
+        assert_eq!(time.sample(ms(20), Tick::ZERO), (ms(20), ms(0)));
+        assert_eq!(time.sample(ms(80), Tick::ZERO), (ms(20), ms(60)));
     }
 
     #[test]
@@ -58,7 +58,7 @@ mod tests {
         let _ = time.sample(ms(20), Tick::ZERO);
         let at = |minutes: u64| Tick::from_micros(minutes * 60_000_000);
         let _ = time.sample(ms(300), at(1));
-        assert_eq!(time.sample(ms(300), at(1)), ms(280));
-        assert_eq!(time.sample(ms(300), at(2)), ms(0));
+        assert_eq!(time.sample(ms(300), at(1)), (ms(20), ms(280)));
+        assert_eq!(time.sample(ms(300), at(2)), (ms(300), ms(0)));
     }
 }

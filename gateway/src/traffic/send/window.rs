@@ -3,10 +3,12 @@
 //! small, and follows the measured acknowledgement time: on a slow link the queue stands in the
 //! gateway, where it can be re-ordered, not in a socket or a modem.
 //!
-//! The rule is LEDBAT's (RFC 6817) with the slow start of LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus):
-//! the window doubles with each round until the acknowledgements come later than the
-//! base time by three quarters of the target, and then steers towards the target delay. It is
-//! delay-based because loss comes too late: a modem's buffer holds seconds.
+//! The rule is FAST TCP's (Wei, Jin, Low, Hegde, IEEE/ACM Transactions on Networking 2006): with each
+//! round the window moves half-way towards `window x (base + target) / (base + queueing)`, which is
+//! where queueing costs just the target. It comes as fast on a satellite's 600 ms as on a LAN,
+//! which LEDBAT's segment a round (RFC 6817) does not: that would take minutes to fill the pipe. At
+//! first the window doubles each round. It is delay-based because loss comes too late: a modem's
+//! buffer holds seconds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,7 +27,7 @@ const FIRST_CLASS_RESERVE_DIVISOR: usize = 8;
 /// Most messages in flight, whatever the upstream announces: packet ids are then never in doubt.
 const MESSAGES_MAX: usize = 16 * 1024;
 /// How much later than the base time an acknowledgement may come because of what we sent before it
-/// (RFC 6817 allows up to 100 ms; half of it keeps an alarm's wait behind bulk below human notice).
+/// (RFC 6817, 2.5, allows up to 100 ms; half of it keeps an alarm's wait behind bulk below notice).
 const TARGET_DELAY: Duration = Duration::from_millis(50);
 
 /// A message in flight.
@@ -158,9 +160,9 @@ impl Window {
             self.flight.pop_front();
             self.front_id = advance(self.front_id, 1);
         }
-        let delay = self.ack_time.sample(now.since(sent.at), now);
+        let (base, queueing) = self.ack_time.sample(now.since(sent.at), now);
         if full {
-            self.steer(delay, sent.wire_bytes);
+            self.steer(base, queueing, sent.wire_bytes);
         }
         Some(sent)
     }
@@ -278,23 +280,22 @@ impl Window {
         self.by_class[message.class.index()] -= 1;
     }
 
-    /// Per acknowledged message; `delay` is what queueing added to the base time. Upwards at most one
-    /// segment a round (RFC 6817, 2.4.2); downwards in proportion, at most half a window a round
-    /// (LEDBAT++, 4.2), since a queue of seconds must not take minutes to drain.
-    fn steer(&mut self, delay: Duration, acknowledged: u64) {
-        const SEGMENT_BYTES: u64 = 1460;
+    /// Per acknowledged message, so that a window's worth of them is one round.
+    fn steer(&mut self, base: Duration, queueing: Duration, acknowledged: u64) {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let (delay, target) = (micros(delay), micros(TARGET_DELAY));
-        if self.slow_start && delay < target * 3 / 4 {
+        let (base, queueing, target) = (micros(base), micros(queueing), micros(TARGET_DELAY));
+        // A round of doubling leaves in bursts which alone queue for half the base time when they
+        // fill half the pipe.
+        self.slow_start &= queueing < (target * 3 / 4).max(base / 4);
+        if self.slow_start {
             self.size += acknowledged;
-        } else if delay < target {
-            self.slow_start = false;
-            let share = acknowledged * (target - delay) / target;
-            self.size += share.saturating_mul(SEGMENT_BYTES) / self.size;
+        } else if queueing < target {
+            let room = (target - queueing).min(base + queueing);
+            self.size += acknowledged.saturating_mul(room) / (base + queueing).max(1) / 2;
         } else {
-            self.slow_start = false;
-            let over = (delay - target).min(target);
-            self.size = self.size.saturating_sub(acknowledged * over / target / 2);
+            let excess = queueing - target;
+            let less = acknowledged.saturating_mul(excess) / (base + queueing).max(1) / 2;
+            self.size = self.size.saturating_sub(less);
         }
         self.size = self.size.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
     }
