@@ -191,6 +191,7 @@ impl Cloud {
             events.push(LinkEvent::Down {
                 link,
                 attempt,
+                by_peer: true,
                 reason: None,
             });
             for (_, publish) in late {

@@ -188,6 +188,8 @@ pub enum LinkEvent {
         link: Link,
         /// Its number.
         attempt: u64,
+        /// Whether the far end closed it: not by a time-out or a wish of ours.
+        by_peer: bool,
         /// The reason code of the upstream's DISCONNECT, if it sent one (MQTT 5, 3.14.2.1).
         reason: Option<u8>,
     },

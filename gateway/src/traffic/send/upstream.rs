@@ -192,6 +192,7 @@ impl Keeper {
         let now = self.clock.now();
         let one_only = self.pairing().down(link, ended.ending(), now);
         let down = self.tell(LinkEvent::Down {
+            by_peer: true,
             link,
             attempt,
             reason,
