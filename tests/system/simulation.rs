@@ -6,7 +6,7 @@
 mod cloud;
 mod device;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,8 +226,16 @@ impl World {
     fn pass_notices(&mut self) {
         for (door, notices) in self.relay.take_notices() {
             let device = self.devices.iter_mut().find(|device| device.door == door);
-            if let Some(device) = device {
-                device.notices(notices, self.now);
+            let Some(device) = device else { continue };
+            let before = device.acknowledged().count();
+            device.notices(notices, self.now);
+            for (identity, class) in device.acknowledged().skip(before) {
+                let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;
+                let safe = self.cloud.has(identity);
+                assert!(
+                    safe || !guaranteed,
+                    "{identity} acknowledged before it was safe"
+                );
             }
         }
     }
@@ -255,11 +263,10 @@ impl World {
     }
 
     fn check_ends(&self) {
-        let arrived: HashMap<&str, u64> = self.cloud.arrived();
         for device in &self.devices {
             for (identity, class) in device.acknowledged() {
                 let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;
-                let there = arrived.contains_key(identity.as_str());
+                let there = self.cloud.has(identity);
                 assert!(
                     there || !guaranteed || self.cloud.refused(identity),
                     "{identity} was acknowledged and is not at the far end"

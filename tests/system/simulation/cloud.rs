@@ -117,11 +117,9 @@ impl Cloud {
         self.taken
     }
 
-    pub fn arrived(&self) -> HashMap<&str, u64> {
-        self.arrived
-            .iter()
-            .map(|(identity, times)| (identity.as_str(), *times))
-            .collect()
+    /// Whether it came here.
+    pub fn has(&self, identity: &str) -> bool {
+        self.arrived.contains_key(identity)
     }
 
     pub fn refused(&self, identity: &str) -> bool {
