@@ -496,8 +496,8 @@ impl Relay {
             "dead letter: the message {} of class {} on {:?} ({} bytes) will not be sent: {why}",
             message.sequence,
             self.classes[message.class.index()].name,
-            message.topic,
-            message.payload.len(),
+            message.body.topic(),
+            message.body.payload().len(),
         );
         self.setbacks.forget(message.sequence);
         self.queues.release(&message);
