@@ -216,7 +216,7 @@ impl World {
     fn hand_over(&mut self, batch: Batch) {
         for message in &batch.messages {
             self.handed[message.class.index().min(self.classes.len())] += 1;
-            self.cloud.receipt(&message.payload);
+            self.cloud.receipt(message.body.payload());
         }
         self.relay.arrive(batch, self.now);
         self.pass_notices();

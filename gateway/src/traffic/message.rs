@@ -1,7 +1,7 @@
 //! A message on its way through the gateway, and the small types that every room shares: time,
 //! class, receipt.
 //!
-//! A message is made by a door (payload copied out of the read buffer, so that a kept message never
+//! A message is made by a door (its body copied out of the read buffer, so that a kept message never
 //! pins one), given its sequence by the relay, and ends with exactly one outcome in
 //! [`settle`](super::settle).
 
@@ -115,18 +115,85 @@ pub struct Receipt {
     pub token: Option<u32>,
 }
 
-/// One message.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// Topic as published, shared between the messages of a connection. Valid UTF-8, no wildcard,
-    /// no NUL, not empty.
-    pub topic: Arc<str>,
-    /// Payload as published, in an allocation of its own.
-    pub payload: Box<[u8]>,
+/// What the publisher said: topic, properties and payload behind one another in one allocation.
+/// Nothing of it is shared, so that no core waits for another's cache line when messages pass on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    bytes: Box<[u8]>,
+    topic_bytes: u32,
+    properties_bytes: u32,
+}
+
+impl Body {
+    /// Copies the parts of one message. They come out of one packet, so that 32 bits count each
+    /// (MQTT 5, 1.5.5: at most 256 MiB).
+    #[must_use]
+    #[inline]
+    pub fn new(topic: &str, properties: &[u8], payload: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(topic.len() + properties.len() + payload.len());
+        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(properties);
+        bytes.extend_from_slice(payload);
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            topic_bytes: topic.len() as u32,
+            properties_bytes: properties.len() as u32,
+        }
+    }
+
+    /// Topic as published. Valid UTF-8, no wildcard, no NUL, not empty. Checks that it is text: for
+    /// people and rare ways only, [`Body::topic_bytes`] is for where messages pass.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        str::from_utf8(self.topic_bytes()).unwrap_or("?")
+    }
+
+    /// The topic's bytes.
+    #[must_use]
+    #[inline]
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.parts().0
+    }
+
     /// The publisher's MQTT 5 properties, encoded as on the wire (MQTT 5, 2.2.2) without their
     /// length, validated by the door; without Message Expiry Interval, Topic Alias and
     /// Subscription Identifier. Empty for most, and for MQTT 3.1.1.
-    pub properties: Box<[u8]>,
+    #[must_use]
+    #[inline]
+    pub fn properties(&self) -> &[u8] {
+        self.parts().1
+    }
+
+    /// Payload as published.
+    #[must_use]
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        self.parts().2
+    }
+
+    /// Bytes of all three together.
+    #[must_use]
+    #[inline]
+    pub const fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[inline]
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let topic_bytes = self.topic_bytes as usize;
+        let (topic, rest) = self.bytes.split_at_checked(topic_bytes).unwrap_or_default();
+        let (properties, payload) = rest
+            .split_at_checked(self.properties_bytes as usize)
+            .unwrap_or_default();
+        (topic, properties, payload)
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// What the publisher said.
+    pub body: Body,
     /// The class that the rules gave it.
     pub class: ClassId,
     /// What the latest value is kept for; `None`: the topic.
@@ -153,20 +220,14 @@ pub struct Message {
 
 impl Message {
     /// What the message takes in memory, in bytes: itself, its allocations with the allocator's
-    /// overhead, and its share of a queue. The topic is shared and bounded elsewhere
-    /// (`topics_max`), so it does not count here.
+    /// overhead, and its share of a queue.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         /// Header and rounding of one allocation (glibc malloc: 8 bytes, rounded to 16).
         const ALLOCATION: usize = 16;
         /// A `VecDeque` that doubles stands three quarters full on average.
         const SLOT: usize = size_of::<Message>() * 4 / 3;
-        let mut bytes = SLOT;
-        for part in [self.payload.len(), self.properties.len()] {
-            if part > 0 {
-                bytes += part.next_multiple_of(16) + ALLOCATION;
-            }
-        }
+        let mut bytes = SLOT + self.body.size_bytes().next_multiple_of(16) + ALLOCATION;
         if let Some(key) = &self.key {
             bytes += key.len().next_multiple_of(16) + 2 * ALLOCATION;
         }
@@ -178,9 +239,7 @@ impl Message {
 #[cfg(test)]
 pub(crate) fn sample(topic: &str, payload: &[u8]) -> Message {
     Message {
-        topic: Arc::from(topic),
-        payload: payload.into(),
-        properties: Box::default(),
+        body: Body::new(topic, b"", payload),
         class: ClassId(1),
         key: None,
         qos: QoS::AtLeastOnce,
@@ -197,5 +256,56 @@ pub(crate) fn sample(topic: &str, payload: &[u8]) -> Message {
             },
             token: None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn does_a_body_give_back_its_parts() {
+        for (topic, properties, payload) in [
+            ("a/ü", &b"\x01\x01"[..], &b"x"[..]),
+            ("t", b"", b"payload"),
+            ("t", b"\x01\x01", b""),
+        ] {
+            let body = Body::new(topic, properties, payload);
+            assert_eq!(
+                (body.topic(), body.topic_bytes()),
+                (topic, topic.as_bytes())
+            );
+            assert_eq!((body.properties(), body.payload()), (properties, payload));
+            let size_bytes = topic.len() + properties.len() + payload.len();
+            assert_eq!(body.size_bytes(), size_bytes);
+        }
+    }
+
+    /// What waits holds its topic: a long topic must not hide from the bounds on queues.
+    #[test]
+    fn does_a_topic_count_as_memory() {
+        let memory_bytes = |topic: &str, key: Option<&str>| {
+            let door = DoorId {
+                index: 0,
+                generation: 0,
+            };
+            let message = Message {
+                body: Body::new(topic, b"", b"payload"),
+                class: ClassId::FIRST,
+                key: key.map(Arc::from),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                received: Tick::ZERO,
+                expires: Tick::NEVER,
+                publisher_expires: Tick::NEVER,
+                stands_for: 1,
+                sequence: 0,
+                receipt: Receipt { door, token: None },
+            };
+            message.memory_bytes()
+        };
+        let short = memory_bytes("t", None);
+        assert!(memory_bytes(&"t".repeat(60_000), None) >= short + 59_000);
+        assert!(memory_bytes("t", Some("key")) > short);
     }
 }

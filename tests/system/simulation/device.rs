@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::traffic::lanes::{Answer, Batch, Notice};
-use tidegate::traffic::message::{ClassId, DoorId, Message, QoS, Receipt, Tick};
+use tidegate::traffic::message::{Body, ClassId, DoorId, Message, QoS, Receipt, Tick};
 use tidegate::traffic::queue::ClassSettings;
 use tidegate::traffic::relay::Relay;
 
@@ -164,9 +164,7 @@ impl Device {
         };
         payload.resize(payload.len().max(pad), b'x');
         Message {
-            topic: Arc::from(topic),
-            payload: payload.into(),
-            properties: Box::default(),
+            body: Body::new(&topic, &[], &payload),
             class: ClassId(class as u8),
             key: None,
             qos,

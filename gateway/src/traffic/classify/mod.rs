@@ -45,8 +45,6 @@ pub struct RuleSettings {
 /// What the rules say of one message.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// The topic, shared between the messages that carry it.
-    pub topic: Arc<str>,
     /// The class.
     pub class: ClassId,
     /// The key, where it is not the topic.

@@ -20,6 +20,8 @@ pub const RULES_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Rules {
     rules: Box<[Rule]>,
+    /// What the rules give, once more and in a row: all that most messages need of them.
+    outcomes: Box<[Outcome]>,
     default: Outcome,
     trie: Trie,
     language: Language,
@@ -43,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) ttl: Option<Duration>,
     /// Whether the class is guaranteed.
     guaranteed: bool,
+    /// Whether the rule says where the key stands.
+    keyed: bool,
 }
 
 /// Why a rule does not compile.
@@ -98,6 +102,7 @@ impl Rules {
         }
         Ok(Self {
             trie: trie(&compiled),
+            outcomes: compiled.iter().map(|rule| rule.outcome).collect(),
             rules: compiled,
             default: Outcome::new(default_class, None, classes),
             language,
@@ -130,8 +135,7 @@ impl Rules {
             conditioned.push(place);
         }
         Known {
-            topic: Arc::from(topic),
-            conditioned: (!conditioned.is_empty()).then(|| Arc::from(conditioned)),
+            conditioned: (!conditioned.is_empty()).then(|| Arc::new(conditioned.into())),
             otherwise,
             guaranteed: guaranteed || (otherwise.is_none() && self.default.guaranteed),
         }
@@ -139,10 +143,11 @@ impl Rules {
 
     /// The verdict on a message whose payload a rule may have to read. Says too whether one could
     /// not.
-    fn decide(&self, known: &Known, payload: &[u8]) -> (Verdict, bool) {
+    fn decide(&self, known: &Known, topic: &str, payload: &[u8]) -> (Verdict, bool) {
         let payload = Payload::new(payload);
-        let (decided, mut unreadable) = self.first_that_holds(known, &payload);
-        let mut verdict = self.verdict(known, decided);
+        let scope = Scope::new(topic, &payload);
+        let (decided, mut unreadable) = self.first_that_holds(known, &scope);
+        let mut verdict = self.verdict(decided);
         if let Some(pointer) = self.key(decided) {
             let key = pointer.key(&payload);
             unreadable |= key.is_err();
@@ -152,14 +157,13 @@ impl Rules {
     }
 
     /// The first rule whose condition holds, else the one without.
-    fn first_that_holds(&self, known: &Known, payload: &Payload<'_>) -> (Option<u16>, bool) {
-        let scope = Scope::new(&known.topic, payload);
+    fn first_that_holds(&self, known: &Known, scope: &Scope<'_>) -> (Option<u16>, bool) {
         let mut unreadable = false;
         for &place in known.conditioned.iter().flat_map(|places| places.iter()) {
             let Some(when) = self.rule(place).and_then(|rule| rule.when.as_ref()) else {
                 continue;
             };
-            match when.holds(&self.language, &scope) {
+            match when.holds(&self.language, scope) {
                 Ok(true) => return (Some(place), unreadable),
                 Ok(false) => {}
                 Err(_) => unreadable = true,
@@ -168,10 +172,9 @@ impl Rules {
         (known.otherwise, unreadable)
     }
 
-    fn verdict(&self, known: &Known, decided: Option<u16>) -> Verdict {
+    fn verdict(&self, decided: Option<u16>) -> Verdict {
         let outcome = self.outcome(decided);
         Verdict {
-            topic: Arc::clone(&known.topic),
             class: outcome.class,
             key: None,
             ttl: outcome.ttl,
@@ -182,8 +185,8 @@ impl Rules {
     /// What the rule at this place gives, or the default class.
     pub(super) fn outcome(&self, place: Option<u16>) -> &Outcome {
         place
-            .and_then(|place| self.rule(place))
-            .map_or(&self.default, |rule| &rule.outcome)
+            .and_then(|place| self.outcomes.get(usize::from(place)))
+            .unwrap_or(&self.default)
     }
 
     fn key(&self, place: Option<u16>) -> Option<&Pointer> {
@@ -230,7 +233,10 @@ impl Rule {
             filters,
             when: when.and_then(|when| when.map_err(&mut *fault).ok()),
             key: key.and_then(|key| key.map_err(fault).ok()),
-            outcome: Outcome::new(settings.class, settings.ttl, classes),
+            outcome: Outcome {
+                keyed: settings.key.is_some(),
+                ..Outcome::new(settings.class, settings.ttl, classes)
+            },
         }
     }
 }
@@ -242,6 +248,7 @@ impl Outcome {
             class,
             ttl: ttl.or_else(|| settings?.ttl),
             guaranteed: settings.is_some_and(|s| s.delivery == Delivery::Guaranteed),
+            keyed: false,
         }
     }
 }
@@ -279,10 +286,10 @@ impl Classifier {
     /// What the rules say of this message.
     pub fn classify(&mut self, topic: &str, payload: &[u8]) -> Verdict {
         let known = self.topics.recall(topic, &self.rules);
-        if known.conditioned.is_none() && self.rules.key(known.otherwise).is_none() {
-            return self.rules.verdict(known, known.otherwise);
+        if known.conditioned.is_none() && !self.rules.outcome(known.otherwise).keyed {
+            return self.rules.verdict(known.otherwise);
         }
-        let (verdict, unreadable) = self.rules.decide(known, payload);
+        let (verdict, unreadable) = self.rules.decide(known, topic, payload);
         self.unreadable = self.unreadable.saturating_add(u32::from(unreadable));
         verdict
     }
@@ -365,7 +372,6 @@ pub(super) mod tests {
         assert_eq!(door.classify("b", b"").class, ClassId::DISCARD);
         let verdict = door.classify("$SYS/x", b"");
         assert_eq!((verdict.class, verdict.rule), (ClassId(1), None));
-        assert_eq!(&*verdict.topic, "$SYS/x");
     }
 
     #[test]
@@ -482,14 +488,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn do_messages_of_a_topic_share_its_text() {
-        let mut door = classifier(&[]);
-        let first = door.classify("a", b"").topic;
-        door.classify("b", b"");
-        assert!(Arc::ptr_eq(&first, &door.classify("a", b"").topic));
-    }
-
-    #[test]
     fn do_all_doors_together_stay_within_the_bound() {
         let bytes_max = 64 * 1024;
         let rules = Arc::new(compile(&[when(&["a/#"], "payload.x", 0)], bytes_max).unwrap());
@@ -499,7 +497,7 @@ pub(super) mod tests {
         for n in 0..20_000 {
             for (at, door) in doors.iter_mut().enumerate() {
                 let topic = format!("a/{at}/{n}");
-                assert_eq!(*door.classify(&topic, b"{}").topic, *topic);
+                assert_eq!(door.classify(&topic, b"{}").class, ClassId(1));
             }
         }
         let held: u64 = doors.iter().map(|door| door.topics.held_bytes()).sum();
@@ -511,15 +509,19 @@ pub(super) mod tests {
 
     #[test]
     fn is_a_topic_in_use_kept_while_others_are_forgotten() {
-        let rules = Arc::new(compile(&[], 64 * 1024).unwrap());
-        let mut door = Classifier::new(rules);
-        let mut kept = door.classify("in use", b"").topic;
+        let rules = Arc::new(compile(&[when(&["in use"], "payload.x", 0)], 64 * 1024).unwrap());
+        let mut door = Classifier::new(Arc::clone(&rules));
+        let mut in_use = move |passing: &str| {
+            door.classify(passing, b"");
+            let known = door.topics.recall("in use", &rules);
+            Arc::clone(known.conditioned.as_ref().unwrap())
+        };
+        let mut kept = in_use("passing");
         let mut anew = 0;
         for n in 0..20_000 {
-            door.classify(&format!("passing/{n}"), b"");
-            let topic = door.classify("in use", b"").topic;
-            anew += u32::from(!Arc::ptr_eq(&kept, &topic));
-            kept = topic;
+            let known = in_use(&format!("passing/{n}"));
+            anew += u32::from(!Arc::ptr_eq(&kept, &known));
+            kept = known;
         }
         assert!(anew < 3, "looked up {anew} times");
     }

@@ -115,9 +115,7 @@ impl ClassQueue {
     }
 
     pub(super) fn snapshot(&self) -> QueueSnapshot {
-        let next_bytes = self
-            .front_message()
-            .map(|m| (m.payload.len() + m.topic.len() + m.properties.len()) as u64);
+        let next_bytes = self.front_message().map(|m| m.body.size_bytes() as u64);
         QueueSnapshot { next_bytes }
     }
 

@@ -2,33 +2,35 @@
 //! nothing is merged; it is built when pressure comes and dropped when it ends.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use super::super::message::Message;
 
 /// The key of a message: what its latest value is kept for.
 #[must_use]
-pub fn key_of(message: &Message) -> &Arc<str> {
-    message.key.as_ref().unwrap_or(&message.topic)
+pub fn key_of(message: &Message) -> &[u8] {
+    match &message.key {
+        Some(key) => key.as_bytes(),
+        None => message.body.topic_bytes(),
+    }
 }
 
 /// For each key the position of its value. Positions count up along the queue and stay with a
 /// message for as long as it waits.
 #[derive(Debug, Default)]
 pub struct Places {
-    by_key: HashMap<Arc<str>, u64>,
+    by_key: HashMap<Box<[u8]>, u64>,
 }
 
 impl Places {
     /// Where the key's value waits.
     #[must_use]
-    pub fn find(&self, key: &str) -> Option<u64> {
+    pub fn find(&self, key: &[u8]) -> Option<u64> {
         self.by_key.get(key).copied()
     }
 
     /// Notes where a message waits.
     pub fn note(&mut self, message: &Message, position: u64) {
-        self.by_key.insert(Arc::clone(key_of(message)), position);
+        self.by_key.insert(Box::from(key_of(message)), position);
     }
 
     /// Forgets a message that left the queue from `position`.

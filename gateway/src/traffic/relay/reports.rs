@@ -132,8 +132,8 @@ impl Relay {
             "dead letter: message {:x} of class {} on {:?} ({} bytes) will not be sent: {why}",
             message.sequence,
             self.classes[message.class.index()].name,
-            message.topic,
-            message.payload.len(),
+            message.body.topic(),
+            message.body.payload().len(),
         );
         self.end_sent(message, Outcome::DeadLetter);
     }

@@ -99,8 +99,8 @@ impl Encoder {
         if self.protocol == Protocol::V5 {
             self.write_properties(message, packet.now);
         }
-        let topic_bytes = self.topic_bytes(&message.topic);
-        let mut remaining = 2 + topic_bytes + message.payload.len() + self.scratch.len();
+        let topic_bytes = self.topic_bytes(message.body.topic_bytes());
+        let mut remaining = 2 + topic_bytes + message.body.payload().len() + self.scratch.len();
         remaining += if packet.id.is_some() { 2 } else { 0 };
         if self.protocol == Protocol::V5 {
             remaining += length_bytes(self.scratch.len());
@@ -115,7 +115,7 @@ impl Encoder {
         let qos = u8::from(packet.id.is_some()) << 1;
         out.push(0x30 | qos | u8::from(message.retain && packet.retain));
         write_length(out, remaining);
-        self.write_topic(out, &message.topic, topic_bytes);
+        self.write_topic(out, message.body.topic_bytes(), topic_bytes);
         if let Some(id) = packet.id {
             out.extend_from_slice(&id.to_be_bytes());
         }
@@ -123,7 +123,7 @@ impl Encoder {
             write_length(out, self.scratch.len());
             out.extend_from_slice(&self.scratch);
         }
-        out.extend_from_slice(&message.payload);
+        out.extend_from_slice(message.body.payload());
         Ok(bytes)
     }
 
@@ -131,12 +131,12 @@ impl Encoder {
     /// properties that depend on the time.
     #[must_use]
     pub fn bytes_at_least(&self, message: &Message) -> u64 {
-        let topic = self.topic_bytes(&message.topic);
+        let topic = self.topic_bytes(message.body.topic_bytes());
         let properties = match self.protocol {
             Protocol::V311 => 0,
-            Protocol::V5 => 1 + message.properties.len(),
+            Protocol::V5 => 1 + message.body.properties().len(),
         };
-        (6 + topic + properties + message.payload.len()) as u64
+        (6 + topic + properties + message.body.payload().len()) as u64
     }
 
     fn write_properties(&mut self, message: &Message, (now, wall): (Tick, WallTime)) {
@@ -150,7 +150,7 @@ impl Encoder {
             let left = u32::try_from(left).unwrap_or(u32::MAX);
             self.scratch.extend_from_slice(&left.to_be_bytes());
         }
-        self.scratch.extend_from_slice(&message.properties);
+        self.scratch.extend_from_slice(message.body.properties());
         if self.properties == PropertiesPolicy::None {
             return;
         }
@@ -183,7 +183,7 @@ impl Encoder {
         }
     }
 
-    fn topic_bytes(&self, topic: &str) -> usize {
+    fn topic_bytes(&self, topic: &[u8]) -> usize {
         let size = |piece: &Piece| match piece {
             Piece::Text(text) => text.len(),
             Piece::Topic => topic.len(),
@@ -191,12 +191,12 @@ impl Encoder {
         self.topic.iter().map(size).sum()
     }
 
-    fn write_topic(&self, out: &mut Vec<u8>, topic: &str, bytes: usize) {
+    fn write_topic(&self, out: &mut Vec<u8>, topic: &[u8], bytes: usize) {
         out.extend_from_slice(&u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes());
         for piece in &self.topic {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Topic => out.extend_from_slice(topic.as_bytes()),
+                Piece::Topic => out.extend_from_slice(topic),
             }
         }
     }

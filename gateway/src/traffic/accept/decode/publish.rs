@@ -1,5 +1,7 @@
 //! PUBLISH (MQTT 5, 3.3): the packet that the gateway lives of, read without an allocation.
 
+use std::borrow::Cow;
+
 use super::reader::{Properties, Reader, allow, id};
 use super::{Fault, reason};
 use crate::traffic::accept::Protocol;
@@ -39,11 +41,11 @@ impl Publish<'_> {
     /// The properties that go on to the upstream, encoded: all but Message Expiry Interval and
     /// Topic Alias.
     #[must_use]
-    pub fn forwardable(&self) -> Box<[u8]> {
+    pub fn forwardable(&self) -> Cow<'_, [u8]> {
         if self.alias.is_none() && self.expiry_seconds.is_none() {
-            return Box::from(self.properties);
+            return Cow::Borrowed(self.properties);
         }
-        forwardable(self.properties)
+        Cow::Owned(forwardable(self.properties).into_vec())
     }
 }
 

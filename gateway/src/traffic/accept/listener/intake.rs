@@ -14,7 +14,7 @@ use crate::traffic::accept::session::{Arrival, RELEASES_MAX, Reply, Sent, finger
 use crate::traffic::accept::{Protocol, SubscribePolicy};
 use crate::traffic::classify::Verdict;
 use crate::traffic::lanes::{Answer, Refusal};
-use crate::traffic::message::{Message, QoS, Receipt, Tick};
+use crate::traffic::message::{Body, Message, QoS, Receipt, Tick};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes whole packets from the buffer while there is room for what they bring. True: it
@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             qos: publish.qos,
             dup: publish.dup,
             fingerprint: fingerprint(topic, publish.payload),
-            bytes: u32::try_from(size_of::<Message>() + publish.content_bytes())
+            bytes: u32::try_from(size_of::<Message>() + topic.len() + publish.content_bytes())
                 .unwrap_or(u32::MAX),
         };
         match self.kept.session.arrive(sent) {
@@ -150,9 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let publisher = publisher_expires(now, publish.expiry_seconds);
         let expires = expires(now, &verdict, publisher);
         let message = Message {
-            topic: verdict.topic,
-            payload: Box::from(publish.payload),
-            properties: publish.forwardable(),
+            body: Body::new(topic, &publish.forwardable(), publish.payload),
             class: verdict.class,
             key: verdict.key,
             qos: publish.qos,

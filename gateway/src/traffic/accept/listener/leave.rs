@@ -18,7 +18,7 @@ use crate::traffic::accept::decode::{Will, reason};
 use crate::traffic::accept::encode;
 use crate::traffic::classify::Classifier;
 use crate::traffic::lanes::{Batch, DoorEvent, Notice, Phase};
-use crate::traffic::message::{ClassId, DoorId, Message, Receipt, Tick};
+use crate::traffic::message::{Body, ClassId, DoorId, Message, Receipt, Tick};
 
 impl Ending {
     /// The reason code for DISCONNECT; `None`: there is nobody to tell.
@@ -251,9 +251,7 @@ impl Shared {
             _ => &self.lanes.rest,
         };
         let message = Message {
-            topic: verdict.topic,
-            payload: will.payload,
-            properties: will.properties,
+            body: Body::new(&will.topic, &will.properties, &will.payload),
             class: verdict.class,
             key: verdict.key,
             qos: will.qos,

@@ -10,7 +10,7 @@ use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
 use crate::traffic::accept::{Protocol, RetainedPolicy, SourceSettings};
 use crate::traffic::classify::{Classifier, Rules};
-use crate::traffic::message::{DoorId, Message, QoS, Receipt, Tick};
+use crate::traffic::message::{Body, DoorId, Message, QoS, Receipt, Tick};
 
 /// A PUBLISH as the library read it; it pins the read buffer, so it is short-lived.
 #[derive(Clone, Debug)]
@@ -115,13 +115,12 @@ impl Intake {
         let verdict = self.classifier.classify(topic, &publication.payload);
         let expires = verdict.ttl.map_or(Tick::NEVER, |ttl| now.after(ttl));
         let properties = publication.properties.as_ref();
+        let encoded = properties
+            .map(super::properties::encode)
+            .unwrap_or_default();
         let publisher_expires = super::properties::expiry(properties, now);
         Ok(Message {
-            topic: verdict.topic,
-            payload: Box::from(publication.payload.as_ref()),
-            properties: properties
-                .map(super::properties::encode)
-                .unwrap_or_default(),
+            body: Body::new(topic, &encoded, &publication.payload),
             class: verdict.class,
             key: verdict.key,
             qos: match publication.packet_id {

@@ -85,13 +85,11 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::message::{DoorId, QoS, Receipt, Tick};
+    use crate::traffic::message::{Body, DoorId, QoS, Receipt, Tick};
 
     fn message(class: ClassId, token: Option<u32>, payload: usize) -> Message {
         Message {
-            topic: "t".into(),
-            payload: vec![0; payload].into(),
-            properties: Box::default(),
+            body: Body::new("t", &[], &vec![0; payload]),
             class,
             key: None,
             qos: QoS::AtLeastOnce,

@@ -74,9 +74,13 @@ async fn does_each_topic_come_by_the_connection_that_owns_it() {
     let messages = gateway.stop().await.messages();
     assert_eq!(messages.len(), 300);
     for (door, message) in messages {
-        let urgent = rules.guaranteed_can_reach(&message.topic);
+        let urgent = rules.guaranteed_can_reach(message.body.topic());
         let owner = if urgent { "urgent" } else { "rest" };
-        assert!(door.contains(owner), "{} came by {door}", message.topic);
+        assert!(
+            door.contains(owner),
+            "{} came by {door}",
+            message.body.topic()
+        );
     }
 }
 
@@ -317,7 +321,7 @@ async fn does_a_message_keep_what_its_publisher_said() {
     until("it came", || gateway.relay.count() == 1).await;
     let (_, message) = gateway.stop().await.messages().remove(0);
     assert_eq!(
-        message.properties.as_ref(),
+        message.body.properties(),
         b"\x03\x00\x04json\x26\x00\x01k\x00\x01v"
     );
     assert_eq!(

@@ -10,7 +10,10 @@ async fn is_qos_1_acknowledged_only_when_the_relay_has_answered() {
     let mut device = site.device(&connect_311("d", true, 60), WELCOME).await;
     device.send(&publish_311(0x33, 1, "a/b", "x")).await;
     let message = site.message().await;
-    assert_eq!((&*message.topic, &*message.payload), ("a/b", &b"x"[..]));
+    assert_eq!(
+        (message.body.topic(), message.body.payload()),
+        ("a/b", &b"x"[..])
+    );
     assert_eq!((message.qos, message.retain), (QoS::AtLeastOnce, true));
     assert_eq!((message.expires, message.sequence), (Tick::NEVER, 0));
     device.ping().await;
@@ -45,7 +48,10 @@ async fn is_qos_0_handed_on_with_nobody_waiting() {
     let mut device = site.device(&connect_311("d", true, 60), WELCOME).await;
     device.send(&publish_311(0x30, 0, "a", "")).await;
     let message = site.message().await;
-    assert_eq!((message.receipt.token, message.payload.len()), (None, 0));
+    assert_eq!(
+        (message.receipt.token, message.body.payload().len()),
+        (None, 0)
+    );
 }
 
 #[tokio::test]
@@ -110,11 +116,14 @@ async fn do_properties_and_expiry_go_on_and_topic_aliases_stay() {
         .send(&publish_5(0x30, 0, "", b"\x23\0\x01", "y"))
         .await;
     let first = site.message().await;
-    assert_eq!(&*first.properties, b"\x26\0\x01k\0\x01v");
+    assert_eq!(first.body.properties(), b"\x26\0\x01k\0\x01v");
     assert_eq!(first.expires, first.received.after(Duration::from_secs(10)));
     let second = site.message().await;
-    assert_eq!((&*second.topic, &*second.payload), ("a/b", &b"y"[..]));
-    assert!(second.properties.is_empty());
+    assert_eq!(
+        (second.body.topic(), second.body.payload()),
+        ("a/b", &b"y"[..])
+    );
+    assert!(second.body.properties().is_empty());
     device
         .send(&publish_5(0x30, 0, "", b"\x23\0\x02", "z"))
         .await;
@@ -183,7 +192,7 @@ async fn are_large_packets_taken_whole_and_in_pieces() {
     let payload = "x".repeat(60_000);
     device.send(&publish_311(0x32, 1, "a", &payload)).await;
     let message = site.message().await;
-    assert_eq!(message.payload.len(), 60_000);
+    assert_eq!(message.body.payload().len(), 60_000);
     site.accept(&message).await;
     device.expect(&puback(1)).await;
 }
@@ -288,7 +297,7 @@ async fn does_mosquitto_pub_get_its_acknowledgements() {
             .spawn()
             .expect("mosquitto_pub (package mosquitto-clients) is needed");
         let message = site.message().await;
-        assert_eq!(&*message.payload, b"hello");
+        assert_eq!(message.body.payload(), b"hello");
         if qos != "0" {
             site.accept(&message).await;
         }

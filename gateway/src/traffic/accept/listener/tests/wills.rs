@@ -21,7 +21,10 @@ fn connect(clean: bool, session: u32, delay: u32) -> Vec<u8> {
 
 async fn expect_will(site: &mut Site) {
     let will = site.message().await;
-    assert_eq!((&*will.topic, &*will.payload), ("w/t", &b"gone"[..]));
+    assert_eq!(
+        (will.body.topic(), will.body.payload()),
+        ("w/t", &b"gone"[..])
+    );
     assert_eq!((will.receipt.token, will.retain), (None, true));
 }
 

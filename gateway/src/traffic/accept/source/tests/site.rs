@@ -196,7 +196,7 @@ impl Relay {
     /// Every payload that was taken, in the order of taking.
     pub(super) fn payloads(&self) -> Vec<String> {
         let told = self.told.lock().unwrap();
-        let text = |m: &Message| String::from_utf8_lossy(&m.payload).into_owned();
+        let text = |m: &Message| String::from_utf8_lossy(m.body.payload()).into_owned();
         told.taken.iter().map(text).collect()
     }
 
