@@ -186,7 +186,7 @@ impl Drive {
                     self.relay.close(door);
                 }
             }
-            DoorEvent::Withdraw(door) => self.relay.withdraw(door, self.clock.now()),
+            DoorEvent::Withdraw { door, at } => self.relay.withdraw(door, at),
             DoorEvent::Close(door) => self.forget(door),
         }
     }

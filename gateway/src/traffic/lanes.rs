@@ -87,7 +87,13 @@ pub enum DoorEvent {
         id: oneshot::Sender<DoorId>,
     },
     /// Give back what is held of this sender: it was closed and will bring it again.
-    Withdraw(DoorId),
+    Withdraw {
+        /// The sender.
+        door: DoorId,
+        /// When it was closed. What it put into a lane after that came on its next connection,
+        /// and stays.
+        at: Tick,
+    },
     /// The sender is gone for good: nobody waits for its notices.
     Close(DoorId),
 }

@@ -52,6 +52,8 @@ pub(super) enum Ending {
     TakenOver,
     /// Its messages were held for `hold_max`.
     HeldTooLong,
+    /// A message that it has sent again on this connection was given back meanwhile.
+    Returned,
     /// The relay closed the door.
     DoorClosed,
     /// The gateway shuts down.
@@ -210,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn hear_relay(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let mut returned = false;
         while let Poll::Ready(notices) = self.kept.notices.poll_recv(cx) {
             for notice in notices.ok_or(Ending::DoorClosed)? {
                 match notice {
@@ -218,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             self.reply(reply);
                         }
                     }
-                    Notice::Returned { token } => self.kept.session.returned(token),
+                    Notice::Returned { token } => returned |= self.kept.session.returned(token),
                     Notice::Held => self.hold(),
                     Notice::Released => {
                         self.held_since = None;
@@ -226,6 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
             }
+        }
+        // Not before the rest is heard: each notice comes once.
+        if returned {
+            return Err(Ending::Returned);
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ impl Ending {
             Self::Fault(fault) => Some((fault.reason, fault.what)),
             Self::Silent => Some((reason::KEEP_ALIVE_TIMEOUT, "")),
             Self::TakenOver => Some((reason::TAKEN_OVER, "")),
-            Self::HeldTooLong => Some((
+            Self::HeldTooLong | Self::Returned => Some((
                 reason::QUOTA_EXCEEDED,
                 "no room for its messages; bring them again later",
             )),
@@ -42,7 +42,7 @@ impl Ending {
         match self {
             Self::Gone | Self::Fault(_) | Self::Silent | Self::Deaf | Self::TakenOver => true,
             Self::Disconnected { will } => will,
-            Self::HeldTooLong | Self::DoorClosed | Self::Stop => false,
+            Self::HeldTooLong | Self::Returned | Self::DoorClosed | Self::Stop => false,
         }
     }
 
@@ -69,6 +69,9 @@ impl Ending {
                 "{label} was closed because its messages were held for {} s; it will bring them \
                  again; see why the uplink is slow or gone",
                 shared.settings.hold_max.as_secs()
+            ),
+            Self::Returned => info!(
+                "{label} was closed so that it brings again what was given back while it connected"
             ),
             Self::DoorClosed => warn!("{label} was closed because the relay no longer hears it"),
             Self::Stop => debug!("{label} was closed for shutdown"),
@@ -135,7 +138,8 @@ impl Afterlife<'_> {
     ) {
         if ending == Ending::HeldTooLong {
             for token in lanes.drop_tracked() {
-                self.kept.session.returned(token);
+                // Its connection has ended anyway.
+                let _ = self.kept.session.returned(token);
             }
             self.withdraw().await;
         }
@@ -153,7 +157,10 @@ impl Afterlife<'_> {
 
     /// What the relay holds of this session goes back to the sender; the relay names each.
     async fn withdraw(&mut self) {
-        let event = DoorEvent::Withdraw(self.kept.door);
+        let event = DoorEvent::Withdraw {
+            door: self.kept.door,
+            at: self.shared.clock.now(),
+        };
         // A relay that is gone holds nothing.
         let _ = self.shared.lanes.doors.send(event).await;
     }
@@ -213,7 +220,10 @@ impl Afterlife<'_> {
                     // Kept for the client's resend.
                     let _ = self.kept.session.answer(token, answer);
                 }
-                Notice::Returned { token } => self.kept.session.returned(token),
+                Notice::Returned { token } => {
+                    // Nobody is connected who could wait for it.
+                    let _ = self.kept.session.returned(token);
+                }
                 Notice::Held => self.kept.held = true,
                 Notice::Released => self.kept.held = false,
             }

@@ -195,7 +195,7 @@ async fn register(
                 let _ = id.send(door);
                 Told::Open(door)
             }
-            DoorEvent::Withdraw(door) => Told::Withdraw(door),
+            DoorEvent::Withdraw { door, .. } => Told::Withdraw(door),
             DoorEvent::Close(door) => Told::Close(door),
         };
         let _ = told.send(event);

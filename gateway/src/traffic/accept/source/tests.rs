@@ -151,6 +151,22 @@ async fn are_held_messages_brought_again_after_hold_max() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn is_what_the_relay_gives_back_brought_again() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(&broker, settings(&broker, Protocol::V5), false).await;
+    broker.publish("plant/a", numbers(0..5), &[]);
+    until("all came", || gateway.relay.count() == 5).await;
+    gateway.relay.give_back();
+    until("all came again", || gateway.relay.count() == 10).await;
+    gateway.relay.answer();
+    until("acknowledged", || {
+        broker.acknowledged("tide-rest").len() == 5
+    })
+    .await;
+    assert_eq!(gateway.stop().await.different(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn is_nothing_taken_while_held_and_all_after_release() {
     let broker = Broker::start("").await;
     let gateway = Gateway::start(&broker, settings(&broker, Protocol::V311), true).await;

@@ -171,3 +171,39 @@ async fn may_disconnect_end_a_session_but_not_make_one() {
     device.send(&packed(0xE0, &[&[0, 5], &expiry(9)])).await;
     device.expect_disconnect(0x82).await;
 }
+
+/// The relay gives back what it held of the last connection while the device is already back and has
+/// sent it again: without an end nobody would have the message, and no PUBACK would come.
+#[tokio::test]
+async fn is_a_message_that_is_returned_after_its_resend_brought_once_more() {
+    let mut site = Site::new();
+    let connect = |clean| connect_5("d", clean, &expiry(60));
+    let mut device = site.device(&connect(true), &welcome_5(0)).await;
+    for (id, payload) in [(1, "x"), (2, "y")] {
+        device.send(&publish_5(0x32, id, "a", b"", payload)).await;
+    }
+    let first = site.message().await;
+    let second = site.message().await;
+    let door = first.receipt.door;
+    site.notify(door, vec![Notice::Held]).await;
+    device.expect_disconnect(0x97).await;
+    drop(device);
+    let mut device = site.device(&connect(false), &welcome_5(1)).await;
+    site.notify(door, vec![Notice::Released]).await;
+    device.send(&publish_5(0x3A, 1, "a", b"", "x")).await;
+    device.ping().await;
+    let token = |message: &Message| message.receipt.token.unwrap();
+    let returned = [&first, &second].map(|message| Notice::Returned {
+        token: token(message),
+    });
+    site.notify(door, returned.to_vec()).await;
+    device.expect_disconnect(0x97).await;
+    drop(device);
+    let mut device = site.device(&connect(false), &welcome_5(1)).await;
+    for (id, payload) in [(1, "x"), (2, "y")] {
+        device.send(&publish_5(0x3A, id, "a", b"", payload)).await;
+        let again = site.message().await;
+        site.accept(&again).await;
+        device.expect(&puback(id as u8)).await;
+    }
+}

@@ -236,6 +236,14 @@ impl Relay {
         self.told.lock().unwrap().answers = Answers::AllButFirstClass;
     }
 
+    /// Gives back everything that is not answered.
+    pub(super) fn give_back(&self) {
+        let mut told = self.told.lock().unwrap();
+        while let Some((door, token)) = told.unanswered.pop() {
+            say(&told, door, vec![Notice::Returned { token }]);
+        }
+    }
+
     /// Says this to all doors.
     pub(super) fn say(&self, notice: Notice) {
         let told = self.told.lock().unwrap();
@@ -296,7 +304,7 @@ fn hear(state: &Mutex<Told>, event: DoorEvent) {
             told.doors.insert(door, (client, notices));
             id.send(door).unwrap();
         }
-        DoorEvent::Withdraw(_) => told.withdrawn += 1,
+        DoorEvent::Withdraw { .. } => told.withdrawn += 1,
         DoorEvent::Close(_) => {}
     }
 }
