@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::Shared;
 use super::buffer::ReadBuffer;
 use super::greet::Agreement;
-use super::lane::{LaneEnds, RelayGone};
+use super::lane::{LaneEnds, RelayGone, Unsent};
 use super::registry::Kept;
 use crate::traffic::accept::Protocol;
 use crate::traffic::accept::decode::Fault;
@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         stream: S,
         shared: Arc<Shared>,
         agreement: &Agreement,
-        kept: Kept,
+        (kept, unsent): (Kept, Unsent),
         buffer: ReadBuffer,
         superseded: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
@@ -131,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             label: Arc::clone(&agreement.label),
             voice: agreement.voice,
             held_since: kept.held.then_some(now),
+            lanes: LaneEnds::new(&shared.lanes, shared.clock, kept.door, unsent),
             kept,
             out: Vec::new(),
             written: 0,
@@ -139,7 +140,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             paused: false,
             buffer,
             classifier: Classifier::new(Arc::clone(&shared.rules)),
-            lanes: LaneEnds::new(&shared.lanes, shared.clock),
             aliases: HashMap::new(),
             session_expiry: agreement.session_expiry,
             silence_max: agreement.keep_alive.map(|interval| interval * 3 / 2),
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Turn::Read | Turn::Resume => self.heard = now,
         }
         self.stalled = self.take_packets(now)?;
-        self.lanes.unreadable += self.classifier.take_unreadable();
+        self.lanes.unsent.unreadable += self.classifier.take_unreadable();
         if self.ended && !self.stalled {
             return Err(Ending::Gone);
         }
@@ -186,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.hear_relay(cx)?;
         self.hear_signals(cx)?;
         self.write(cx)?;
-        if let Poll::Ready(sent) = self.lanes.poll_send(self.kept.door, cx) {
+        if let Poll::Ready(sent) = self.lanes.poll_send(cx) {
             sent?;
         }
         let full = self.is_full();

@@ -142,6 +142,21 @@ impl Site {
         self.unread.pop_front().unwrap()
     }
 
+    /// Fills the lane of the rest.
+    fn block_rest(&self) {
+        while let Ok(permit) = self.porter.shared.lanes.rest.try_reserve() {
+            permit.send(Batch {
+                door: DoorId {
+                    index: 0,
+                    generation: 0,
+                },
+                at: crate::traffic::message::Tick::ZERO,
+                messages: Vec::new(),
+                unreadable: 0,
+            });
+        }
+    }
+
     fn silent(&mut self) -> bool {
         self.unread.is_empty() && self.rest.try_recv().is_err() && self.urgent.try_recv().is_err()
     }
