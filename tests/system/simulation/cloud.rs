@@ -192,6 +192,7 @@ impl Cloud {
                 link,
                 attempt,
                 reason: None,
+                by_peer: true,
             });
             for (_, publish) in late {
                 self.record(&publish);

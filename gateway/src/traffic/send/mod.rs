@@ -190,6 +190,10 @@ pub enum LinkEvent {
         attempt: u64,
         /// The reason code of the upstream's DISCONNECT, if it sent one (MQTT 5, 3.14.2.1).
         reason: Option<u8>,
+        /// Whether the upstream ended it: DISCONNECT, its end of the stream closed or reset, or
+        /// something sent that it must not send. False when the gateway ended it (overdue
+        /// acknowledgements, shutdown) or the network did (silence, a time-out of TCP).
+        by_peer: bool,
     },
     /// PUBACKs, in the order in which they came.
     Acks {

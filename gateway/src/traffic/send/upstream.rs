@@ -195,6 +195,7 @@ impl Keeper {
             link,
             attempt,
             reason,
+            by_peer: ended.is_by_peer(),
         });
         if matches!(ended, Ended::Shutdown) {
             // A relay that stops may have stopped listening, too.
