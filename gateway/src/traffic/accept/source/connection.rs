@@ -161,7 +161,11 @@ impl Connection {
             Err(end) => return end,
         };
         self.connected(&mut link);
-        let end = self.serve(&mut link).await;
+        let end = match self.serve(&mut link).await {
+            // At a clean stop the relay ends first, and with it the door.
+            End::DoorClosed if self.phase_now() >= Phase::Drain => End::Stop,
+            end => end,
+        };
         if matches!(end, End::Stop) {
             self.farewell(&mut link).await;
         }
@@ -434,6 +438,8 @@ impl Connection {
         while let Ok(notices) = self.notices.try_recv() {
             self.obey(&notices);
         }
+        // Nothing more is answered, so what is waits for nothing.
+        self.receipts.release(Tick::NEVER);
         self.acknowledge(link);
         let _ = tokio::time::timeout(FAREWELL_MAX, link.goodbye()).await;
     }

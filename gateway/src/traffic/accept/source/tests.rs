@@ -322,6 +322,25 @@ async fn does_draining_take_nothing_and_acknowledge_what_is_answered() {
     assert!(numbers(0..5).all(|n| !left.contains(&n)), "{left:?}");
 }
 
+/// At a clean stop the relay ends before the doors, with the last answers on their way.
+#[tokio::test(flavor = "multi_thread")]
+async fn are_the_last_answers_acknowledged_when_the_relay_ends_first() {
+    for protocol in BOTH {
+        let broker = Broker::start("").await;
+        let gateway = Gateway::start(&broker, settings(&broker, protocol), false).await;
+        broker.publish("plant/a", numbers(0..5), &[]);
+        until("all came", || gateway.relay.count() == 5).await;
+        gateway.enter(Phase::Drain);
+        gateway.relay.end();
+        gateway.ended().await;
+        until("goodbye", || {
+            broker.logged("Received DISCONNECT from tide-rest") == 1
+        })
+        .await;
+        assert_eq!(broker.acknowledged("tide-rest").len(), 4, "{protocol:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn does_a_message_keep_what_its_publisher_said() {
     let broker = Broker::start("").await;

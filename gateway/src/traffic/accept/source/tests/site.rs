@@ -231,6 +231,15 @@ impl Relay {
         }
     }
 
+    /// Answers all but the oldest, and closes all doors, as at a clean stop.
+    pub(super) fn end(&self) {
+        let mut told = self.told.lock().unwrap();
+        for (door, token) in told.unanswered.split_off(1) {
+            say(&told, door, vec![accepted(token)]);
+        }
+        told.doors.clear();
+    }
+
     /// From now on everything but the first class is answered at once.
     pub(super) fn answer_all_but_first_class(&self) {
         self.told.lock().unwrap().answers = Answers::AllButFirstClass;
@@ -395,6 +404,11 @@ impl Gateway {
     pub(super) async fn stop(self) -> Relay {
         self.enter(Phase::Drain);
         self.enter(Phase::Stop);
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(self) -> Relay {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("the source does not stop").unwrap();
         self.relay
