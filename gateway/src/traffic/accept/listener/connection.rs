@@ -29,6 +29,9 @@ use crate::traffic::message::Tick;
 /// Answers that may wait for a client that does not read before nothing more is read from it. The
 /// answers to what was read before come on top: at most two for each unanswered message.
 const OUT_BYTES_MAX: usize = 64 * 1024;
+/// A pause of this length may make a client leave: it waits for a PINGRESP that cannot come. No
+/// client gives up after less, since this is the shortest keep-alive.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// What the buffer of answers keeps when it is empty.
 const OUT_BYTES_KEPT: usize = 4 * 1024;
 
@@ -108,6 +111,10 @@ pub(super) struct Connection<S> {
     stalled: bool,
     /// Nothing is taken from the client, so its silence does not count.
     paused: bool,
+    /// Since when nothing is taken for reasons of ours.
+    unheard_since: Option<Tick>,
+    /// After a long pause of ours not all is read that came meanwhile: the end, too, may be older.
+    behind: bool,
     ended: bool,
     draining: bool,
     timer: Pin<Box<Sleep>>,
@@ -138,6 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // What came behind CONNECT waits there.
             stalled: true,
             paused: false,
+            unheard_since: None,
+            behind: false,
             buffer,
             classifier: Classifier::new(Arc::clone(&shared.rules)),
             aliases: HashMap::new(),
@@ -194,21 +203,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.heard = self.shared.clock.now();
         }
         self.paused = full;
+        self.note_pause();
         if self.stalled && !full {
             return Poll::Ready(Ok(Turn::Resume));
         }
-        if !self.ended
-            && !self.draining
-            && let Poll::Ready(read) = self.buffer.poll_read(&mut self.stream, !full, cx)
-        {
-            match read {
-                Ok(1..) => return Poll::Ready(Ok(Turn::Read)),
-                Ok(0) if self.stalled => self.ended = true,
-                Ok(0) | Err(_) => return Poll::Ready(Err(Ending::Gone)),
+        if !self.ended && !self.draining {
+            match self.buffer.poll_read(&mut self.stream, !full, cx) {
+                Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(Turn::Read)),
+                Poll::Ready(Ok(0)) if self.stalled => self.ended(),
+                Poll::Ready(_) => return Poll::Ready(Err(Ending::Gone)),
+                Poll::Pending => self.behind &= full,
             }
         }
         ready!(self.poll_timer(cx));
         Poll::Ready(Ok(Turn::Due))
+    }
+
+    fn note_pause(&mut self) {
+        match (self.is_full_of_work(), self.unheard_since) {
+            (true, None) => self.unheard_since = Some(self.shared.clock.now()),
+            (false, Some(_)) => {
+                self.behind |= self.is_unheard();
+                self.unheard_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// The client's end of the stream is closed, and what it sent before still waits here.
+    fn ended(&mut self) {
+        // What comes of the pause from here on has driven nobody away.
+        self.behind |= self.is_unheard();
+        self.ended = true;
+    }
+
+    /// Whether a client that leaves now may have left because nothing was taken from it.
+    pub(super) fn is_unheard(&self) -> bool {
+        let long = |since| self.shared.clock.now().since(since) >= LONG_PAUSE;
+        self.behind || !self.ended && self.unheard_since.is_some_and(long)
     }
 
     fn hear_relay(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
@@ -296,6 +328,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Whether nothing more may be taken from the client now.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
+        self.is_full_of_work() || self.out.len() - self.written > OUT_BYTES_MAX
+    }
+
+    /// Whether that is for what the gateway has not done yet.
+    #[inline]
+    fn is_full_of_work(&self) -> bool {
         let settings = &self.shared.settings;
         let session = &self.kept.session;
         let bytes = session.unanswered_bytes() + self.lanes.untracked_bytes();
@@ -309,7 +347,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             || self.held_since.is_some()
             || bytes >= settings.connection_bytes_max
             || session.unanswered() >= count_max
-            || self.out.len() - self.written > OUT_BYTES_MAX
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {

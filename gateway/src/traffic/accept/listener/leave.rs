@@ -38,11 +38,13 @@ impl Ending {
         }
     }
 
-    /// Whether the will is published: not after a DISCONNECT that says so, and not when the gateway
-    /// closed for reasons of its own.
-    const fn fires_will(self) -> bool {
+    /// Whether the will is published: not after a DISCONNECT that says so, not when the gateway
+    /// closed for reasons of its own, and not when it may have driven a live client away since
+    /// nothing of it was heard (`unheard`), its PINGREQ neither.
+    const fn fires_will(self, unheard: bool) -> bool {
         match self {
-            Self::Gone | Self::Fault(_) | Self::Silent | Self::Deaf | Self::TakenOver => true,
+            Self::Gone | Self::TakenOver => !unheard,
+            Self::Fault(_) | Self::Silent | Self::Deaf => true,
             Self::Disconnected { will } => will,
             Self::HeldTooLong | Self::Returned | Self::DoorClosed | Self::Stop => false,
         }
@@ -92,6 +94,7 @@ pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
     seat: (Claim, Seated),
     place: OwnedSemaphorePermit,
 ) {
+    let will = will.filter(|_| ending.fires_will(connection.is_unheard()));
     let Connection {
         mut stream,
         shared,
@@ -123,7 +126,6 @@ pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
         place: Some(place),
         session_expiry,
     };
-    let will = will.filter(|_| ending.fires_will());
     let living = shared.until_stop(afterlife.live(ending, will, seat));
     tokio::join!(parting, living);
 }
