@@ -30,12 +30,19 @@ pub enum RunError {
     Listener(ListenerError),
     /// The system gives no random numbers, which message ids need.
     Random(getrandom::Error),
+    /// A part of the gateway ended that never should: a fault of the program. The log has the
+    /// panic; whoever supervises the process starts it again.
+    Broken,
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listener(error) => error.fmt(f),
+            Self::Broken => write!(
+                f,
+                "a part of the gateway broke (the message above says where); please report it"
+            ),
             Self::Random(error) => write!(
                 f,
                 "the system gives no random numbers, which message ids need: {error}"
@@ -84,7 +91,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let drain_max = config.gateway.drain_max;
     relay.open(async move { tell_unsent(drive.run(watch_phase, drain_max).await) });
 
-    shutdown.first().await;
+    tokio::select! {
+        () = shutdown.first() => {}
+        () = relay.failed() => return Err(RunError::Broken),
+        () = doors.failed() => return Err(RunError::Broken),
+    }
     tracing::info!(target: ACCOUNT, "Stopping: nothing new is accepted; sending what waits, for at most {drain_max:?}");
     phase.send_replace(Phase::Drain);
     relay.closed().await;
@@ -112,6 +123,16 @@ struct Doors(JoinSet<()>);
 impl Doors {
     fn open(&mut self, door: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(door);
+    }
+
+    /// Waits for one that breaks; those that end are well.
+    async fn failed(&mut self) {
+        while let Some(ended) = self.0.join_next().await {
+            if ended.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     async fn closed(&mut self) {

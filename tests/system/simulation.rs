@@ -290,7 +290,8 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
             ttl: None,
             queue_bytes_max,
             client_bytes_max: queue_bytes_max >> dice.below(3),
-            keep_qos0: dice.permille(200),
+            // QoS 0 has no second chance, so a doubled alarm would overtake it.
+            keep_qos0: index > 0 && dice.permille(200),
         }
     };
     (0..count).map(&mut class).collect()

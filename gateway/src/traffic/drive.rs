@@ -131,10 +131,19 @@ impl Drive {
             if timer.deadline() != at {
                 timer.as_mut().reset(at);
             }
+            for _ in 0..EVENTS_PER_TURN {
+                let Ok(event) = self.doors.try_recv() else {
+                    break;
+                };
+                self.door_event(event);
+            }
+            // A channel that is closed and empty is always ready, and would never let time pass.
+            let links = !(self.events.is_closed() && self.events.is_empty());
+            let lane = !(self.urgent.is_closed() && self.urgent.is_empty());
             tokio::select! {
                 biased;
-                _ = self.events.recv_many(&mut events, EVENTS_PER_TURN) => {}
-                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if self.relay.takes_urgent() => {}
+                _ = self.events.recv_many(&mut events, EVENTS_PER_TURN), if links => {}
+                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent() => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
                 Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
                     self.next_rest = Some(batch);
@@ -143,7 +152,15 @@ impl Drive {
                 () = &mut timer => {}
             }
         }
-        let lost = self.relay.finish();
+        let mut lost = self.relay.finish();
+        self.urgent.close();
+        self.rest.close();
+        let first = urgent.into_iter().chain(self.next_rest.take());
+        let urgent = std::iter::from_fn(|| self.urgent.try_recv().ok());
+        let rest = std::iter::from_fn(|| self.rest.try_recv().ok());
+        for batch in first.chain(urgent).chain(rest) {
+            lost += self.relay.turn_away(batch);
+        }
         self.flush(self.clock.now());
         for commands in &self.commands {
             // A door that cannot take it sees the channel close instead.
@@ -240,10 +257,12 @@ impl Drive {
     }
 
     fn deadline(&self, now: Tick, more: bool) -> Tick {
+        // Past, it is not the brake that keeps the batch but what is held, and that ends with an event.
         let brake = self
             .next_rest
             .as_ref()
             .map(|batch| batch.at.after(BRAKE_MAX));
+        let brake = brake.filter(|at| *at > now);
         if more {
             return now;
         }

@@ -7,6 +7,7 @@
 
 mod doubles;
 mod outbound;
+mod reports;
 mod setbacks;
 
 use std::sync::Arc;
@@ -15,16 +16,17 @@ use std::time::Duration;
 use super::lanes::{Answer, Batch, Notice, Refusal};
 use super::message::{ClassId, DoorId, Message, Tick, WallTime};
 use super::queue::bounded::{Admission, Ends, Queues};
+use super::queue::class::ClassQueue;
 use super::queue::{ClassSettings, Delivery};
 use super::schedule::share::Shares;
-use super::send::{Ack, Link, LinkCommand, LinkEvent, UplinkSettings};
+use super::send::{Link, LinkCommand, UplinkSettings};
 use super::senders::Senders;
 use super::settle::Outcome;
 use super::settle::ledger::{InMemory, Ledger};
 use super::snapshot::QueueSnapshot;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
-use setbacks::{Ruling, Setbacks};
+use setbacks::Setbacks;
 
 /// What the relay needs to know.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub struct Relay {
     observed: Tick,
     /// What ended in the course of one call; empty between calls.
     ends: Ends,
+    /// What came back in the course of one call; empty between calls.
+    back: Vec<Message>,
     /// Reused for what the scheduler sees.
     snapshots: Vec<QueueSnapshot>,
 }
@@ -103,6 +107,7 @@ impl Relay {
             room_made: false,
             observed: Tick::ZERO,
             ends: Vec::new(),
+            back: Vec::new(),
             snapshots: Vec::new(),
         }
     }
@@ -118,11 +123,11 @@ impl Relay {
         self.senders.close(sender);
     }
 
-    /// A sender was closed because of what is held, and will bring it again: it goes back unanswered,
-    /// with whatever of it is still in a lane.
-    pub fn withdraw(&mut self, sender: DoorId, now: Tick) {
-        self.senders.withdraw(sender, now);
-        for mut message in self.queues.withdraw(sender) {
+    /// A sender was closed at `at` because of what is held, and will bring it again: what came before
+    /// goes back unanswered, in the lanes too.
+    pub fn withdraw(&mut self, sender: DoorId, at: Tick) {
+        self.senders.withdraw(sender, at);
+        for mut message in self.queues.withdraw(sender, at) {
             self.senders.give_back(&mut message.receipt);
             self.senders.unhold(sender);
             self.ledger.end(message.class, Outcome::Returned);
@@ -149,38 +154,6 @@ impl Relay {
         self.settle();
     }
 
-    /// Something happened on a connection to the upstream.
-    pub fn link_event(&mut self, event: LinkEvent, now: Tick) {
-        match event {
-            LinkEvent::Up {
-                link,
-                attempt,
-                limits,
-            } => self.outbound.up(link, attempt, limits),
-            LinkEvent::Down { link, attempt, .. } => self.link_down(link, attempt, now),
-            LinkEvent::Acks {
-                link,
-                attempt,
-                acks,
-            } => {
-                for ack in acks {
-                    self.acknowledged(link, attempt, ack, now);
-                }
-            }
-            LinkEvent::Written {
-                link,
-                attempt,
-                total,
-            } => {
-                for message in self.outbound.written(link, attempt, total) {
-                    self.queues.release(&message);
-                    self.ends.push((message, Outcome::Delivered));
-                }
-            }
-        }
-        self.settle();
-    }
-
     /// Does what time and room allow: admits what is held, sends what is picked, gives up connections
     /// whose acknowledgements are overdue.
     pub fn turn(&mut self, now: Tick, wall: WallTime) {
@@ -189,9 +162,8 @@ impl Relay {
             self.observe(now);
         }
         self.readmit(now);
-        for message in self.setbacks.due(now) {
-            self.queues.put_back(message, now, &mut self.ends);
-        }
+        self.back.extend(self.setbacks.due(now));
+        self.put_back(now);
         self.double_overdue(now, wall);
         for link in Link::BOTH {
             self.fill(link, now, wall);
@@ -212,14 +184,8 @@ impl Relay {
         } else {
             Tick::NEVER
         };
-        let next = self.outbound.deadline(now).min(self.setbacks.deadline());
-        // What is overdue and could not be done in this turn is tried again at the next look.
-        let next = if next <= now {
-            now.after(OBSERVE_EVERY)
-        } else {
-            next
-        };
-        look.min(next)
+        look.min(self.outbound.deadline(now))
+            .min(self.setbacks.deadline())
     }
 
     /// Whether the lane of the first class may be drained now: not while more of it is held than
@@ -238,7 +204,8 @@ impl Relay {
         }
         let queues = self.queues.iter();
         let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
-        buffered.map(|queue| queue.bytes()).sum::<u64>() < self.memory_bytes_max / BRAKE_DIVISOR
+        let waiting: u64 = buffered.map(ClassQueue::waiting_bytes).sum();
+        waiting < self.memory_bytes_max / BRAKE_DIVISOR
             || !self.outbound.any_up()
             || now.since(oldest) >= BRAKE_MAX
     }
@@ -271,6 +238,17 @@ impl Relay {
         self.in_memory().iter().all(|count| count.messages == 0)
     }
 
+    /// A batch that comes too late, at the end: what its sender can bring again is *returned*, the rest
+    /// *shed*, and its number given.
+    pub fn turn_away(&mut self, batch: Batch) -> u64 {
+        let mut lost = 0;
+        for message in batch.messages {
+            self.ledger.receive(message.class);
+            lost += self.leave_unsent(&message);
+        }
+        lost
+    }
+
     /// The end: everything that is still here is counted out. What its sender still has is
     /// *returned*; what was acknowledged and never left is *shed*, and its number given.
     pub fn finish(&mut self) -> u64 {
@@ -286,18 +264,20 @@ impl Relay {
             }
         }
         rest.extend(self.setbacks.take_all());
-        let mut lost = 0;
-        for message in rest {
-            let outcome = if message.receipt.token.is_some() {
-                Outcome::Returned
-            } else {
-                lost += 1;
-                Outcome::Shed
-            };
-            self.ledger.end(message.class, outcome);
-        }
+        let lost = rest.iter().map(|message| self.leave_unsent(message)).sum();
         self.settle();
         lost
+    }
+
+    fn leave_unsent(&mut self, message: &Message) -> u64 {
+        let returned = message.receipt.token.is_some();
+        let outcome = if returned {
+            Outcome::Returned
+        } else {
+            Outcome::Shed
+        };
+        self.ledger.end(message.class, outcome);
+        u64::from(!returned)
     }
 
     /// The ledger.
@@ -358,8 +338,9 @@ impl Relay {
         }
         let guaranteed = settings.delivery == Delivery::Guaranteed;
         let share = share_max(&self.senders, message.receipt.door, settings);
-        if guaranteed && self.queues.class(class).held() > 0 {
-            return self.no_room(message, guaranteed);
+        let queue = self.queues.class(class);
+        if guaranteed && (queue.holds(message.receipt.door) || queue.is_held_for_room()) {
+            return self.no_room(message, guaranteed, share);
         }
         let mut receipt = message.receipt;
         if !guaranteed {
@@ -373,19 +354,19 @@ impl Relay {
             }
             Admission::Full(mut message) => {
                 message.receipt = receipt;
-                self.no_room(*message, guaranteed)
+                self.no_room(*message, guaranteed, share)
             }
         }
     }
 
-    fn no_room(&mut self, message: Message, guaranteed: bool) {
+    fn no_room(&mut self, message: Message, guaranteed: bool, share_max: u64) {
         if !guaranteed {
             self.refuse(message, Outcome::Shed, Refusal::Full);
         } else if message.receipt.token.is_none() {
             self.refuse(message, Outcome::Refused, Refusal::Full);
         } else {
             self.senders.hold(message.receipt.door);
-            self.queues.hold(message);
+            self.queues.hold(message, share_max);
         }
     }
 
@@ -426,101 +407,6 @@ impl Relay {
         self.outbound.admits(link, class, now).then_some(class)
     }
 
-    fn acknowledged(&mut self, link: Link, attempt: u64, ack: Ack, now: Tick) {
-        let Some(sent) = self.outbound.acknowledge(link, attempt, ack.packet_id, now) else {
-            return;
-        };
-        if sent.doubled {
-            match self.doubles.acknowledged(sent.message.sequence) {
-                Standing::Last => {}
-                Standing::FirstOf(original) if original == link => {}
-                Standing::FirstOf(original) => self.outbound.give_up(original),
-                Standing::Settled => return,
-            }
-        }
-        self.ruled(link, sent.message, ack.reason, now);
-    }
-
-    /// Ends a message as the upstream's reason code says (MQTT 5, 3.4.2.1).
-    fn ruled(&mut self, link: Link, message: Message, reason: u8, now: Tick) {
-        match reason {
-            0x00 | 0x10 => {
-                self.delivered += 1;
-                self.setbacks.forget(message.sequence);
-                self.queues.release(&message);
-                self.ends.push((message, Outcome::Delivered));
-            }
-            0x90 => self.dead_letter(message, "the upstream calls its topic invalid (0x90)"),
-            0x95 => self.dead_letter(message, "the upstream calls it too large (0x95)"),
-            0x99 => self.dead_letter(message, "the upstream calls its payload invalid (0x99)"),
-            0x97 => {
-                self.outbound.pause(link, now.after(QUOTA_PAUSE));
-                self.queues.put_back(message, now, &mut self.ends);
-            }
-            _ => self.strike(message, now, "the upstream refuses it"),
-        }
-    }
-
-    fn link_down(&mut self, link: Link, attempt: u64, now: Tick) {
-        let Some((sent, alone)) = self.outbound.down(link, attempt) else {
-            return;
-        };
-        for sent in sent.into_iter().rev() {
-            if sent.doubled && self.doubles.dropped(sent.message.sequence) != Standing::Last {
-                continue;
-            }
-            if alone {
-                self.strike(
-                    sent.message,
-                    now,
-                    "connections end while it alone is in flight",
-                );
-            } else {
-                self.queues.put_back(sent.message, now, &mut self.ends);
-            }
-        }
-    }
-
-    /// Sets a message that met with refusal aside for a while, so that it wedges nothing; the third
-    /// time, if others passed meanwhile, it is a dead letter.
-    fn strike(&mut self, message: Message, now: Tick, why: &str) {
-        match self.setbacks.strike(message, self.delivered, now) {
-            Ruling::Aside => {}
-            Ruling::BackToFront(message) => self.queues.put_back(*message, now, &mut self.ends),
-            Ruling::DeadLetter(message) => self.dead_letter(*message, why),
-        }
-    }
-
-    fn dead_letter(&mut self, message: Message, why: &str) {
-        tracing::error!(
-            "dead letter: the message {} of class {} on {:?} ({} bytes) will not be sent: {why}",
-            message.sequence,
-            self.classes[message.class.index()].name,
-            message.topic,
-            message.payload.len(),
-        );
-        self.setbacks.forget(message.sequence);
-        self.queues.release(&message);
-        self.ends.push((message, Outcome::DeadLetter));
-    }
-
-    /// The second chance of the first class: what is not acknowledged in time also goes over the
-    /// other connection, with the same id.
-    fn double_overdue(&mut self, now: Tick, wall: WallTime) {
-        self.outbound.give_up_overdue(now);
-        for link in Link::BOTH {
-            while let Some(message) = self.outbound.double_next(link, now) {
-                let sequence = message.sequence;
-                self.doubles.doubled(sequence, message.class, link);
-                if self.outbound.send(link.other(), message, now, wall).is_ok() {
-                    self.outbound.mark_copy(link.other());
-                } else {
-                    let _ = self.doubles.dropped(sequence);
-                }
-            }
-        }
-    }
-
     fn readmit(&mut self, now: Tick) {
         if !std::mem::take(&mut self.room_made) {
             return;
@@ -557,6 +443,7 @@ impl Relay {
         self.room_made |= !ends.is_empty();
         for (mut message, outcome) in ends.drain(..) {
             self.ledger.end(message.class, outcome);
+            self.setbacks.forget(message.sequence);
             let answer = match outcome {
                 Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
                 _ => Answer::Accepted,

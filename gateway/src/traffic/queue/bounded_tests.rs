@@ -1,9 +1,11 @@
 //! The queues: what gives way, in which order, and that nothing goes without an end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::class::SPARE_MESSAGES_MAX;
 use super::*;
 use crate::traffic::message::sample;
 
@@ -139,10 +141,55 @@ fn does_a_message_that_comes_back_from_a_broken_link_give_way_to_a_newer_value()
     assert!(admit(&mut queues, message(2, "b", 2, 0), &mut ends));
     assert!(admit(&mut queues, message(2, "b", 3, 0), &mut ends));
     assert!(admit(&mut queues, message(2, "a", 4, 0), &mut ends) || !ends.is_empty());
-    queues.put_back(sent, Tick::ZERO, &mut ends);
+    queues.put_back(vec![sent], Tick::ZERO, &mut ends);
     assert!(sequences(&ends, Outcome::Superseded).contains(&1));
     let order = pop_all(&mut queues, 2);
     assert_eq!(order.iter().filter(|sequence| **sequence == 4).count(), 1);
+}
+
+/// The upstream's quota was used up: refusals came one by one, and each message went to the front, so
+/// that they were sent again in reverse.
+#[test]
+fn do_refused_messages_go_again_in_the_order_of_receipt() {
+    let mut queues = three(1 << 20, 1 << 20);
+    let mut ends = Vec::new();
+    for sequence in 1..=6 {
+        assert!(admit(&mut queues, message(1, "t", sequence, 0), &mut ends));
+    }
+    let mut taken: Vec<_> = (0..5)
+        .filter_map(|_| queues.pop(ClassId(1), Tick::ZERO, &mut ends))
+        .collect();
+    queues.put_back(taken.drain(..2).collect(), Tick::ZERO, &mut ends);
+    for message in taken {
+        queues.put_back(vec![message], Tick::ZERO, &mut ends);
+    }
+    assert_eq!(pop_all(&mut queues, 1), [1, 2, 3, 4, 5, 6]);
+}
+
+/// Two values of a key were in flight and both came back: the older one, back first, counted as the
+/// newer, and the stale value was the last that went out.
+#[test]
+fn does_the_newest_value_stay_when_two_come_back() {
+    let mut queues = three(1 << 20, 3 * bytes());
+    let mut ends = Vec::new();
+    for sequence in 1..=2 {
+        assert!(admit(&mut queues, message(2, "a", sequence, 0), &mut ends));
+    }
+    let taken: Vec<_> = (0..2)
+        .filter_map(|_| queues.pop(ClassId(2), Tick::ZERO, &mut ends))
+        .collect();
+    for (sequence, topic) in [(3, "b"), (4, "b"), (5, "c")] {
+        assert!(admit(
+            &mut queues,
+            message(2, topic, sequence, 0),
+            &mut ends
+        ));
+    }
+    for message in taken {
+        queues.put_back(vec![message], Tick::ZERO, &mut ends);
+    }
+    let order = pop_all(&mut queues, 2);
+    assert!(order.contains(&2) && !order.contains(&1), "{order:?}");
 }
 
 #[test]
@@ -225,9 +272,7 @@ proptest! {
                 }
                 Step::Pop { class } => taken.extend(queues.pop(ClassId(class), now, &mut ends)),
                 Step::PutBack => {
-                    while let Some(message) = taken.pop() {
-                        queues.put_back(message, now, &mut ends);
-                    }
+                    queues.put_back(std::mem::take(&mut taken), now, &mut ends);
                 }
                 Step::Settle => {
                     for message in taken.drain(..) {

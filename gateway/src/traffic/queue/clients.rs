@@ -34,27 +34,32 @@ impl Clients {
 
     /// Counts bytes as this client's.
     pub fn occupy(&mut self, id: DoorId, bytes: u64) {
-        self.slot(id).bytes += bytes;
+        if let Some(client) = self.slot(id) {
+            client.bytes += bytes;
+        }
     }
 
     /// Counts them as its no more; those of an older client with the same index are forgotten.
     pub fn vacate(&mut self, id: DoorId, bytes: u64) {
-        if self.get(id).is_some() {
-            let client = self.slot(id);
+        if let Some(client) = self.slot(id) {
             client.bytes = client.bytes.saturating_sub(bytes);
         }
     }
 
     /// Notes where its newest message waits.
     pub fn note_newest(&mut self, id: DoorId, position: u64) {
-        self.places += 1;
-        self.slot(id).places.push_back(position);
+        if let Some(client) = self.slot(id) {
+            client.places.push_back(position);
+            self.places += 1;
+        }
     }
 
     /// Notes where a message waits again that is older than all others.
     pub fn note_oldest(&mut self, id: DoorId, position: u64) {
-        self.places += 1;
-        self.slot(id).places.push_front(position);
+        if let Some(client) = self.slot(id) {
+            client.places.push_front(position);
+            self.places += 1;
+        }
     }
 
     /// Forgets the place of a message that left from the front of the queue.
@@ -69,8 +74,7 @@ impl Clients {
 
     /// Where its oldest message waits, or waited; the place is forgotten.
     pub fn take_oldest(&mut self, id: DoorId) -> Option<u64> {
-        self.get(id)?;
-        let place = self.slot(id).places.pop_front()?;
+        let place = self.slot(id)?.places.pop_front()?;
         self.places -= 1;
         Some(place)
     }
@@ -94,20 +98,24 @@ impl Clients {
         (client.generation == id.generation).then_some(client)
     }
 
-    /// The client's slot; what an older client with the same index left is dropped.
-    fn slot(&mut self, id: DoorId) -> &mut Client {
+    /// The client's slot; what an older client with the same index left is dropped. `None` for such an
+    /// older one.
+    fn slot(&mut self, id: DoorId) -> Option<&mut Client> {
         let index = id.index as usize;
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, Client::default);
         }
         let client = &mut self.slots[index];
-        if client.generation != id.generation {
+        if client.generation > id.generation {
+            return None;
+        }
+        if client.generation < id.generation {
             self.places -= client.places.len();
             *client = Client {
                 generation: id.generation,
                 ..Client::default()
             };
         }
-        client
+        Some(client)
     }
 }

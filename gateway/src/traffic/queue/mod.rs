@@ -4,6 +4,7 @@
 
 pub mod bounded;
 pub mod budget;
+pub mod class;
 pub mod clients;
 pub mod coalesce;
 pub mod pressure;

@@ -121,14 +121,17 @@ impl Outbound {
     }
 
     /// Messages sent with QoS 0 that are in the socket now.
-    pub fn written(&mut self, link: Link, attempt: u64, total: u64) -> Vec<Message> {
+    pub fn written(&mut self, link: Link, attempt: u64, total: u64, now: Tick) -> Vec<Message> {
         self.current(link, attempt)
-            .map_or_else(Vec::new, |state| state.window.written(total))
+            .map_or_else(Vec::new, |state| state.window.written(total, now))
     }
 
     /// Everything in flight, at the end.
     pub fn take_in_flight(&mut self, link: Link) -> Vec<Sent> {
-        self.links[link as usize].window.take_all()
+        let state = &mut self.links[link as usize];
+        // What was not handed over yet is not to follow now.
+        state.out.clear();
+        state.window.take_all()
     }
 
     /// Whether a message of this class may go over this connection now.
@@ -191,8 +194,8 @@ impl Outbound {
     /// Gives up connections whose acknowledgements are overdue.
     pub fn give_up_overdue(&mut self, now: Tick) {
         for state in &mut self.links {
-            let oldest = state.window.oldest();
-            if oldest.is_some_and(|at| now.since(at) >= self.ack_timeout) {
+            let waiting_since = state.window.waiting_since();
+            if waiting_since.is_some_and(|at| now.since(at) >= self.ack_timeout) {
                 state.give_up();
             }
         }
@@ -201,10 +204,13 @@ impl Outbound {
     /// A copy of a first-class message whose acknowledgement over `link` is late, if the other
     /// connection can take it.
     pub fn double_next(&mut self, link: Link, now: Tick) -> Option<Message> {
+        // Looked at first: without the other connection the window need not be searched.
+        if !self.links[link.other() as usize].admits(ClassId::FIRST, now) {
+            return None;
+        }
         let patience = patience(&self.links[link as usize].window);
         let oldest = self.links[link as usize].window.oldest_undoubled()?;
-        let other = &mut self.links[link.other() as usize];
-        if now.since(oldest) < patience || !other.admits(ClassId::FIRST, now) {
+        if now.since(oldest) < patience {
             return None;
         }
         let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
@@ -271,30 +277,37 @@ impl Outbound {
             .sum()
     }
 
-    /// When a limit opens or an acknowledgement gets late.
+    /// When a limit opens or an acknowledgement gets late; [`Tick::NEVER`] when only an event changes
+    /// anything.
     #[must_use]
     pub fn deadline(&self, now: Tick) -> Tick {
         let mut next = Tick::NEVER;
-        for state in self.links.iter().filter(|state| state.up) {
-            if let Some(at) = state.window.oldest() {
-                next = next.min(at.after(self.ack_timeout));
+        for link in Link::BOTH {
+            let state = &self.links[link as usize];
+            if !state.up || state.giving_up != GivingUp::No {
+                continue;
             }
-            if let Some(at) = state.window.oldest_undoubled() {
-                next = next.min(at.after(patience(&state.window)));
-            }
-            for bucket in state
+            let overdue = state.window.waiting_since();
+            let doubled = match self.links[link.other() as usize].up {
+                true => state.window.oldest_undoubled(),
+                false => None,
+            };
+            let buckets = state
                 .publishes
                 .iter()
                 .chain(&self.rate)
-                .chain(&self.first_rate)
-            {
-                if bucket.opens_at() > now {
-                    next = next.min(bucket.opens_at());
-                }
-            }
-            if state.paused_until > now {
-                next = next.min(state.paused_until);
-            }
+                .chain(&self.first_rate);
+            let times = [
+                overdue.map(|at| at.after(self.ack_timeout)),
+                doubled.map(|at| at.after(patience(&state.window))),
+                Some(state.paused_until),
+            ];
+            let times = times.into_iter().flatten();
+            // What is past and could not be done changes with an event, not with time.
+            let ahead = times
+                .chain(buckets.map(Bucket::opens_at))
+                .filter(|at| *at > now);
+            next = next.min(ahead.min().unwrap_or(Tick::NEVER));
         }
         next
     }

@@ -30,6 +30,12 @@ impl AckTime {
         (base, time.saturating_sub(base))
     }
 
+    /// Whether the sample at `now` was the first of its period.
+    #[must_use]
+    pub fn is_new_period(&self, now: Tick) -> bool {
+        self.period_start == now && self.base[1].is_some()
+    }
+
     /// The smoothed time; `None` before the first sample.
     #[must_use]
     pub const fn smoothed(&self) -> Option<Duration> {

@@ -37,8 +37,12 @@ pub struct Sent {
     pub message: Message,
     /// Its size on the wire.
     pub wire_bytes: u64,
-    /// When it was sent.
+    /// When it was handed over.
     pub at: Tick,
+    /// When it was in the socket; [`Tick::NEVER`] until then.
+    written: Tick,
+    /// Bytes of this connection up to its end.
+    end: u64,
     /// A copy went over the other connection too.
     pub doubled: bool,
 }
@@ -53,10 +57,14 @@ pub struct Window {
     count: usize,
     bytes: u64,
     by_class: Vec<usize>,
-    /// Sent with QoS 0, until they are in the socket: the total of bytes that ends each.
-    unacknowledged: VecDeque<(u64, Sent)>,
+    /// Sent with QoS 0, until they are in the socket.
+    unacknowledged: VecDeque<Sent>,
     /// Bytes handed over on this connection.
     handed_bytes: u64,
+    /// How many at the front of `flight` are known to be in the socket.
+    written_count: usize,
+    /// When bytes last went into the socket.
+    written_at: Tick,
     size: u64,
     slow_start: bool,
     /// One message at a time: the last connection ended before anything was acknowledged, and one of
@@ -65,6 +73,8 @@ pub struct Window {
     acknowledged: u64,
     limits: LinkLimits,
     ack_time: AckTime,
+    /// Until when the window is held small so that the base time shows, and its size before.
+    slowdown: Option<(Tick, u64)>,
 }
 
 impl Window {
@@ -79,12 +89,15 @@ impl Window {
             by_class: vec![0; classes],
             unacknowledged: VecDeque::new(),
             handed_bytes: 0,
+            written_count: 0,
+            written_at: Tick::ZERO,
             size: WINDOW_BYTES_MIN,
             slow_start: true,
             solo: false,
             acknowledged: 0,
             limits: LinkLimits::DEFAULT,
             ack_time: AckTime::default(),
+            slowdown: None,
         }
     }
 
@@ -131,7 +144,7 @@ impl Window {
     /// Takes a message in that was sent with QoS 0: it leaves when it is in the socket.
     pub fn send_unacknowledged(&mut self, message: Message, wire_bytes: u64, now: Tick) {
         let sent = self.take_in(message, wire_bytes, now);
-        self.unacknowledged.push_back((self.handed_bytes, sent));
+        self.unacknowledged.push_back(sent);
     }
 
     fn take_in(&mut self, message: Message, wire_bytes: u64, at: Tick) -> Sent {
@@ -143,6 +156,8 @@ impl Window {
             message,
             wire_bytes,
             at,
+            written: Tick::NEVER,
+            end: self.handed_bytes,
             doubled: false,
         }
     }
@@ -158,20 +173,36 @@ impl Window {
         self.solo = false;
         while let Some(None) = self.flight.front() {
             self.flight.pop_front();
+            self.written_count = self.written_count.saturating_sub(1);
             self.front_id = advance(self.front_id, 1);
         }
         let (base, queueing) = self.ack_time.sample(now.since(sent.at), now);
         if full {
             self.steer(base, queueing, sent.wire_bytes);
         }
+        if self.ack_time.is_new_period(now) || self.slowdown.is_some() {
+            self.slow_down(full, now);
+        }
         Some(sent)
     }
 
-    /// Messages sent with QoS 0 that are in the socket now, `total` bytes being written.
-    pub fn written(&mut self, total: u64) -> Vec<Message> {
+    /// `total` bytes of this connection are in the socket now. Gives the messages sent with QoS 0
+    /// that are among them.
+    pub fn written(&mut self, total: u64, now: Tick) -> Vec<Message> {
+        self.written_at = now;
+        while let Some(slot) = self.flight.get_mut(self.written_count) {
+            match slot {
+                Some(sent) if sent.end > total => break,
+                Some(sent) => sent.written = now,
+                None => {}
+            }
+            self.written_count += 1;
+        }
         let mut done = Vec::new();
-        while let Some((_, sent)) = self.unacknowledged.pop_front_if(|(end, _)| *end <= total) {
+        while let Some(sent) = self.unacknowledged.pop_front_if(|sent| sent.end <= total) {
             self.forget(&sent.message, sent.wire_bytes);
+            self.acknowledged += 1;
+            self.solo = false;
             done.push(sent.message);
         }
         done
@@ -182,9 +213,8 @@ impl Window {
         let mut fresh = Self::new(self.by_class.len());
         fresh.ack_time = self.ack_time;
         let old = std::mem::replace(self, fresh);
-        let unacknowledged = old.unacknowledged.into_iter().map(|(_, sent)| sent);
         let acknowledged = old.flight.into_iter().flatten();
-        let mut all: Vec<_> = acknowledged.chain(unacknowledged).collect();
+        let mut all: Vec<_> = acknowledged.chain(old.unacknowledged).collect();
         all.sort_by_key(|sent| sent.message.sequence);
         all
     }
@@ -206,10 +236,16 @@ impl Window {
         }
     }
 
-    /// When the oldest message in flight was sent.
+    /// Since when the oldest acknowledgement is waited for: since its message was in the socket. A
+    /// message that still goes there, for a minute if it is large and the link slow, is waited for
+    /// since bytes last moved.
     #[must_use]
-    pub fn oldest(&self) -> Option<Tick> {
-        self.flight.iter().flatten().next().map(|sent| sent.at)
+    pub fn waiting_since(&self) -> Option<Tick> {
+        let oldest = self.flight.iter().flatten().next()?;
+        Some(match oldest.written {
+            Tick::NEVER => oldest.at.max(self.written_at),
+            written => written,
+        })
     }
 
     /// When the oldest first-class message in flight that was not doubled was sent.
@@ -233,8 +269,7 @@ impl Window {
 
     /// All messages in flight, for counting by hand.
     pub fn iter(&self) -> impl Iterator<Item = (&Message, bool)> {
-        let unacknowledged = self.unacknowledged.iter().map(|(_, sent)| sent);
-        let all = self.flight.iter().flatten().chain(unacknowledged);
+        let all = self.flight.iter().flatten().chain(&self.unacknowledged);
         all.map(|sent| (&sent.message, sent.doubled))
     }
 
@@ -278,6 +313,25 @@ impl Window {
         self.count -= 1;
         self.bytes = self.bytes.saturating_sub(wire_bytes);
         self.by_class[message.class.index()] -= 1;
+    }
+
+    /// A link that is always full never shows its base time, and what it queues would count as base
+    /// more and more. So once in each period of the base the window is small for two rounds
+    /// (LEDBAT++, draft-irtf-iccrg-ledbat-plus-plus, 4.4): about a second a minute on a satellite.
+    fn slow_down(&mut self, full: bool, now: Tick) {
+        match self.slowdown {
+            None if full && !self.slow_start => {
+                let rounds = self.smoothed().unwrap_or(Duration::ZERO) * 2;
+                self.slowdown = Some((now.after(rounds), self.size));
+                self.size = WINDOW_BYTES_MIN;
+            }
+            Some((until, size)) if now >= until => {
+                self.slowdown = None;
+                self.size = size;
+            }
+            Some(_) => self.size = WINDOW_BYTES_MIN,
+            None => {}
+        }
     }
 
     /// Per acknowledged message, so that a window's worth of them is one round.

@@ -181,8 +181,8 @@ fn are_qos_0_messages_settled_when_they_are_in_the_socket_and_not_before() {
     message.class = ClassId(1);
     window.send_unacknowledged(message.clone(), 10, ms(0));
     window.send_unacknowledged(message, 10, ms(0));
-    assert_eq!(window.written(9).len(), 0);
-    assert_eq!(window.written(10).len(), 1);
-    assert_eq!(window.written(20).len(), 1);
+    assert_eq!(window.written(9, ms(0)).len(), 0);
+    assert_eq!(window.written(10, ms(0)).len(), 1);
+    assert_eq!(window.written(20, ms(0)).len(), 1);
     assert_eq!(window.count(), 0);
 }

@@ -262,8 +262,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
-        // Not before the rest is heard: each notice comes once.
-        if returned {
+        // Not before the rest is heard: each notice comes once. At a shutdown the end comes anyway.
+        if returned && !self.draining {
             return Err(Ending::Returned);
         }
         Ok(())

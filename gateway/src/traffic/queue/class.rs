@@ -1,0 +1,369 @@
+//! One class's queue: what waits, in order, with the places of keys and clients; and what is held. It
+//! knows nothing of the other classes nor of the budget that they share: that is
+//! [`bounded`](super::bounded).
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::super::message::{DoorId, Message, Tick};
+use super::super::snapshot::QueueSnapshot;
+use super::budget::Budget;
+use super::clients::Clients;
+use super::coalesce::{Places, key_of, merge, supersede};
+use super::pressure::{Level, Pressure};
+use super::{ClassSettings, Delivery};
+
+/// One class's queue.
+#[derive(Debug)]
+pub struct ClassQueue {
+    pub(super) settings: ClassSettings,
+    /// What waits; `None` where a message was taken out. The front is never `None`.
+    pub(super) waiting: VecDeque<Option<Message>>,
+    /// Messages in `waiting`, and their bytes.
+    pub(super) count: usize,
+    pub(super) waiting_bytes: u64,
+    /// Position of the front; counts up as messages leave and down as they come back.
+    pub(super) front: u64,
+    pub(super) clients: Clients,
+    /// There while a `latest` class coalesces.
+    pub(super) places: Option<Places>,
+    /// Guaranteed messages without room, in order of receipt; not part of the budget.
+    pub(super) held: VecDeque<Message>,
+    /// How many of them each sender has. By id, since a sender that left still has its place.
+    held_by: HashMap<DoorId, usize>,
+    pub(super) held_bytes: u64,
+    pub(super) held_for_room: bool,
+    /// Bytes of what was admitted and has not ended, in flight included.
+    pub(super) bytes: u64,
+    pub(super) pressure: Pressure,
+}
+
+/// Where positions start: as far from both ends as a message can come.
+const FIRST_POSITION: u64 = 1 << 63;
+
+impl ClassQueue {
+    pub(super) fn new(settings: ClassSettings) -> Self {
+        Self {
+            settings,
+            waiting: VecDeque::new(),
+            count: 0,
+            waiting_bytes: 0,
+            front: FIRST_POSITION,
+            clients: Clients::default(),
+            places: None,
+            held: VecDeque::new(),
+            held_by: HashMap::new(),
+            held_bytes: 0,
+            held_for_room: false,
+            bytes: 0,
+            pressure: Pressure::default(),
+        }
+    }
+
+    /// The class.
+    #[must_use]
+    pub const fn settings(&self) -> &ClassSettings {
+        &self.settings
+    }
+
+    /// Messages that wait to be sent.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of what waits to be sent.
+    #[must_use]
+    pub const fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
+    /// Whether something is held because the class or the memory is full, not for its client's share.
+    #[must_use]
+    pub const fn is_held_for_room(&self) -> bool {
+        self.held_for_room
+    }
+
+    /// Messages that are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether anything of this sender is held: what comes from it later waits behind.
+    #[must_use]
+    pub fn holds(&self, sender: DoorId) -> bool {
+        self.held_by.contains_key(&sender)
+    }
+
+    /// Bytes of what is held.
+    #[must_use]
+    pub const fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// Bytes of what was admitted and has not ended, in flight included.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The pressure.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.pressure.level()
+    }
+
+    pub(super) fn snapshot(&self) -> QueueSnapshot {
+        let next_bytes = self
+            .front_message()
+            .map(|m| (m.payload.len() + m.topic.len() + m.properties.len()) as u64);
+        QueueSnapshot { next_bytes }
+    }
+
+    pub(super) fn front_message(&self) -> Option<&Message> {
+        self.waiting.front().and_then(Option::as_ref)
+    }
+
+    pub(super) fn front_age(&self, now: Tick) -> Duration {
+        self.front_message()
+            .map_or(Duration::ZERO, |message| now.since(message.received))
+    }
+
+    pub(super) const fn has_room(&self, bytes: u64) -> bool {
+        self.bytes.saturating_add(bytes) <= self.settings.queue_bytes_max
+    }
+
+    pub(super) fn may_shed(&self) -> bool {
+        self.settings.delivery != Delivery::Guaranteed && self.count > 0
+    }
+
+    /// Whether an older value of the message's key waits, whose place it can take.
+    pub(super) fn has_place(&self, message: &Message) -> bool {
+        let places = self.places.as_ref();
+        places.is_some_and(|places| places.find(key_of(message)).is_some())
+    }
+
+    pub(super) fn at_place_of(&mut self, message: &Message) -> Option<(u64, &mut Message)> {
+        let position = self.places.as_ref()?.find(key_of(message))?;
+        let slot = self.waiting.get_mut((position - self.front) as usize)?;
+        slot.as_mut().map(|older| (position, older))
+    }
+
+    /// Puts a message in the place of its key's older value, if the class coalesces and one waits.
+    pub(super) fn take_place(
+        &mut self,
+        message: Message,
+        now: Tick,
+    ) -> Result<Message, Box<Message>> {
+        let Some((position, older)) = self.at_place_of(&message) else {
+            return Err(Box::new(message));
+        };
+        let (client, bytes) = (message.receipt.door, message.memory_bytes());
+        let older = supersede(older, message);
+        self.bytes += bytes;
+        self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
+        self.clients.occupy(client, bytes);
+        if older.receipt.door != client {
+            self.clients.note_newest(client, position);
+            self.tidy();
+        }
+        self.pressure.superseded(now);
+        Ok(older)
+    }
+
+    pub(super) fn push_back(&mut self, message: Message, bytes: u64) {
+        let position = self.front + self.waiting.len() as u64;
+        if let Some(places) = &mut self.places {
+            places.note(&message, position);
+        }
+        let client = message.receipt.door;
+        self.clients.occupy(client, bytes);
+        if self.settings.delivery != Delivery::Guaranteed {
+            self.clients.note_newest(client, position);
+        }
+        self.bytes += bytes;
+        self.count += 1;
+        self.waiting_bytes += bytes;
+        self.waiting.push_back(Some(message));
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Message> {
+        let message = self.take(self.front)?;
+        self.clients.forget(message.receipt.door, self.front);
+        self.drop_empty_front();
+        if self.waiting.is_empty() && self.waiting.capacity() > SPARE_MESSAGES_MAX {
+            self.waiting.shrink_to(SPARE_MESSAGES_MAX);
+        }
+        Some(message)
+    }
+
+    /// Takes the oldest waiting message of one client out of the queue.
+    pub(super) fn take_oldest_of(&mut self, client: DoorId) -> Option<Message> {
+        while let Some(position) = self.clients.take_oldest(client) {
+            let slot = position.checked_sub(self.front).map(|index| index as usize);
+            let there = slot.and_then(|index| self.waiting.get(index)?.as_ref());
+            if there.is_some_and(|message| message.receipt.door == client) {
+                let message = self.take(position);
+                self.drop_empty_front();
+                self.tidy();
+                return message;
+            }
+        }
+        None
+    }
+
+    pub(super) fn take(&mut self, position: u64) -> Option<Message> {
+        let index = (position - self.front) as usize;
+        let message = self.waiting.get_mut(index)?.take()?;
+        if let Some(places) = &mut self.places {
+            places.forget(&message, position);
+        }
+        self.count -= 1;
+        self.waiting_bytes -= message.memory_bytes();
+        Some(message)
+    }
+
+    pub(super) fn drop_empty_front(&mut self) {
+        while let Some(None) = self.waiting.front() {
+            self.waiting.pop_front();
+            self.front += 1;
+        }
+    }
+
+    /// Puts messages back, in order of receipt; gives those that a newer value superseded.
+    pub(super) fn put_back_all(&mut self, messages: Vec<Message>, now: Tick) -> Vec<Message> {
+        let Some(newest) = messages.last().map(|message| message.sequence) else {
+            return Vec::new();
+        };
+        let mut all = messages;
+        while self
+            .front_message()
+            .is_some_and(|front| front.sequence < newest)
+        {
+            all.extend(self.pop_front());
+        }
+        all.sort_by_key(|message| message.sequence);
+        all.into_iter()
+            .rev()
+            .filter_map(|message| self.put_back(message, now))
+            .collect()
+    }
+
+    /// Puts a message back to the front. Gives the older value, if one of its key waits.
+    pub(super) fn put_back(&mut self, message: Message, now: Tick) -> Option<Message> {
+        if let Some((_, waiting)) = self.at_place_of(&message) {
+            let older = match waiting.sequence < message.sequence {
+                true => {
+                    let bytes = message.memory_bytes();
+                    let older = supersede(waiting, message);
+                    self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
+                    older
+                }
+                false => {
+                    waiting.stands_for = waiting.stands_for.saturating_add(message.stands_for);
+                    message
+                }
+            };
+            self.pressure.superseded(now);
+            return Some(older);
+        }
+        self.front -= 1;
+        if let Some(places) = &mut self.places {
+            places.note(&message, self.front);
+        }
+        if self.settings.delivery != Delivery::Guaranteed {
+            self.clients.note_oldest(message.receipt.door, self.front);
+        }
+        self.count += 1;
+        self.waiting_bytes += message.memory_bytes();
+        self.waiting.push_front(Some(message));
+        None
+    }
+
+    /// Merges what waits by key; gives the older values.
+    pub(super) fn merge(&mut self) -> Vec<Message> {
+        let (places, older) = merge(&mut self.waiting, self.front);
+        self.places = Some(places);
+        self.waiting_bytes -= older.iter().map(Message::memory_bytes).sum::<u64>();
+        self.note_again();
+        older
+    }
+
+    /// Closes the gaps, once there are more of them than messages: a mad client's own shedding leaves
+    /// one for each message.
+    pub(super) fn tidy(&mut self) {
+        let room = 2 * self.count + SPARE_MESSAGES_MAX;
+        if self.waiting.len() > room || self.clients.places() > room {
+            self.waiting.retain(Option::is_some);
+            self.note_again();
+        }
+    }
+
+    /// Notes all places anew.
+    pub(super) fn note_again(&mut self) {
+        self.count = self.waiting.len();
+        self.clients.clear_places();
+        let messages = self.waiting.iter().flatten();
+        for (position, message) in (self.front..).zip(messages) {
+            if let Some(places) = &mut self.places {
+                places.note(message, position);
+            }
+            self.clients.note_newest(message.receipt.door, position);
+        }
+    }
+
+    pub(super) fn hold(&mut self, message: Message) {
+        self.count_held(&message);
+        self.held.push_back(message);
+    }
+
+    pub(super) fn pop_held(&mut self) -> Option<Message> {
+        let message = self.held.pop_front()?;
+        self.held_bytes -= message.memory_bytes();
+        if let Some(count) = self.held_by.get_mut(&message.receipt.door) {
+            *count -= 1;
+            if *count == 0 {
+                self.held_by.remove(&message.receipt.door);
+            }
+        }
+        Some(message)
+    }
+
+    pub(super) fn unpop_held(&mut self, message: Message) {
+        self.count_held(&message);
+        self.held.push_front(message);
+    }
+
+    fn count_held(&mut self, message: &Message) {
+        self.held_bytes += message.memory_bytes();
+        *self.held_by.entry(message.receipt.door).or_default() += 1;
+    }
+
+    /// Takes out what is held of one sender and was received until then.
+    pub(super) fn withdraw(&mut self, sender: DoorId, until: Tick) -> Vec<Message> {
+        let mut gone = Vec::new();
+        for _ in 0..self.held.len() {
+            let Some(message) = self.pop_held() else {
+                break;
+            };
+            if message.receipt.door == sender && message.received <= until {
+                gone.push(message);
+            } else {
+                self.hold(message);
+            }
+        }
+        gone
+    }
+
+    pub(super) fn release(&mut self, message: &Message, budget: &mut Budget) {
+        let bytes = message.memory_bytes();
+        self.bytes -= bytes.min(self.bytes);
+        self.clients.vacate(message.receipt.door, bytes);
+        budget.give_back(bytes);
+    }
+}
+
+/// An empty queue keeps room for this many messages and gives the rest back, so that memory after
+/// an outage is what it was before.
+pub(super) const SPARE_MESSAGES_MAX: usize = 1024;

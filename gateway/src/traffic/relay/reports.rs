@@ -1,0 +1,170 @@
+//! What the upstream's connections report, and what the relay makes of it: a PUBACK ends a message or
+//! says why it does not, a broken connection gives back what was in flight, and an acknowledgement that
+//! is late gives an alarm its second chance.
+
+use super::super::message::{Message, Tick, WallTime};
+use super::super::send::{Ack, Link, LinkEvent};
+use super::super::settle::Outcome;
+use super::doubles::Standing;
+use super::setbacks::Ruling;
+use super::{QUOTA_PAUSE, Relay};
+
+impl Relay {
+    /// Something happened on a connection to the upstream.
+    pub fn link_event(&mut self, event: LinkEvent, now: Tick) {
+        match event {
+            LinkEvent::Up {
+                link,
+                attempt,
+                limits,
+            } => self.outbound.up(link, attempt, limits),
+            LinkEvent::Down {
+                link,
+                attempt,
+                by_peer,
+                ..
+            } => self.link_down(link, attempt, by_peer, now),
+            LinkEvent::Acks {
+                link,
+                attempt,
+                acks,
+            } => {
+                for ack in acks {
+                    self.acknowledged(link, attempt, ack, now);
+                }
+            }
+            LinkEvent::Written {
+                link,
+                attempt,
+                total,
+            } => {
+                for message in self.outbound.written(link, attempt, total, now) {
+                    self.end_sent(message, Outcome::Delivered);
+                }
+            }
+        }
+        self.put_back(now);
+        self.settle();
+    }
+
+    fn acknowledged(&mut self, link: Link, attempt: u64, ack: Ack, now: Tick) {
+        let Some(sent) = self.outbound.acknowledge(link, attempt, ack.packet_id, now) else {
+            return;
+        };
+        let sequence = sent.message.sequence;
+        // 0x10: nobody subscribes there, which is not our concern (MQTT 5, 3.4.2.1).
+        let success = matches!(ack.reason, 0x00 | 0x10);
+        if sent.doubled {
+            let standing = match success {
+                true => self.doubles.acknowledged(sequence),
+                false => self.doubles.dropped(sequence),
+            };
+            match standing {
+                Standing::Last => {}
+                Standing::Settled => return,
+                // The other copy decides.
+                Standing::FirstOf(_) if !success => return,
+                Standing::FirstOf(original) if original == link => {}
+                Standing::FirstOf(original) => self.outbound.give_up(original),
+            }
+        }
+        if success {
+            self.delivered += 1;
+            self.end_sent(sent.message, Outcome::Delivered);
+        } else {
+            self.refused(link, sent.message, ack.reason, now);
+        }
+    }
+
+    /// A message that the upstream did not take, for the reason that its PUBACK gives.
+    fn refused(&mut self, link: Link, message: Message, reason: u8, now: Tick) {
+        match reason {
+            0x90 => self.dead_letter(message, "the upstream calls its topic invalid (0x90)"),
+            0x95 => self.dead_letter(message, "the upstream calls it too large (0x95)"),
+            0x99 => self.dead_letter(message, "the upstream calls its payload invalid (0x99)"),
+            0x97 => {
+                self.outbound.pause(link, now.after(QUOTA_PAUSE));
+                self.back.push(message);
+            }
+            _ => self.strike(
+                link,
+                message,
+                now,
+                &format!("the upstream refuses it ({reason:#04x})"),
+            ),
+        }
+    }
+
+    fn link_down(&mut self, link: Link, attempt: u64, by_peer: bool, now: Tick) {
+        let Some((sent, alone)) = self.outbound.down(link, attempt) else {
+            return;
+        };
+        for sent in sent {
+            if sent.doubled && self.doubles.dropped(sent.message.sequence) != Standing::Last {
+                continue;
+            }
+            if alone && by_peer {
+                let why = "the upstream ends the connection whenever it is sent";
+                self.strike(link, sent.message, now, why);
+            } else {
+                self.back.push(sent.message);
+            }
+        }
+    }
+
+    /// Sets a message that met with refusal aside for a while, so that it wedges nothing; the third
+    /// time, if others passed meanwhile, it is a dead letter.
+    fn strike(&mut self, link: Link, message: Message, now: Tick, why: &str) {
+        match self.setbacks.strike(message, self.delivered, now) {
+            Ruling::Aside => {}
+            Ruling::BackToFront(message) => {
+                // So many refusals are the upstream's doing: it is not asked at full speed again.
+                self.outbound.pause(link, now.after(QUOTA_PAUSE));
+                self.back.push(*message);
+            }
+            Ruling::DeadLetter(message) => self.dead_letter(*message, why),
+        }
+    }
+
+    /// Ends a message that will never be sent.
+    pub(super) fn dead_letter(&mut self, message: Message, why: &str) {
+        tracing::error!(
+            "dead letter: message {:x} of class {} on {:?} ({} bytes) will not be sent: {why}",
+            message.sequence,
+            self.classes[message.class.index()].name,
+            message.topic,
+            message.payload.len(),
+        );
+        self.end_sent(message, Outcome::DeadLetter);
+    }
+
+    fn end_sent(&mut self, message: Message, outcome: Outcome) {
+        self.queues.release(&message);
+        self.ends.push((message, outcome));
+    }
+
+    /// Puts what came back into its queues, each at the place of its receipt.
+    pub(super) fn put_back(&mut self, now: Tick) {
+        if !self.back.is_empty() {
+            let back = std::mem::take(&mut self.back);
+            self.queues.put_back(back, now, &mut self.ends);
+        }
+    }
+
+    /// The second chance of the first class: what is not acknowledged in time also goes over the
+    /// other connection, with the same id.
+    pub(super) fn double_overdue(&mut self, now: Tick, wall: WallTime) {
+        self.outbound.give_up_overdue(now);
+        for link in Link::BOTH {
+            while let Some(message) = self.outbound.double_next(link, now) {
+                let sequence = message.sequence;
+                self.doubles.doubled(sequence, message.class, link);
+                if self.outbound.send(link.other(), message, now, wall).is_ok() {
+                    self.outbound.mark_copy(link.other());
+                } else {
+                    let _ = self.doubles.dropped(sequence);
+                }
+            }
+        }
+    }
+}
