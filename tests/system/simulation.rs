@@ -191,7 +191,11 @@ impl World {
         let first = |message: &Message| message.class == ClassId::FIRST;
         let (urgent, rest): (Vec<_>, Vec<_>) = batch.messages.into_iter().partition(first);
         for (lane, messages) in self.lanes.iter_mut().zip([urgent, rest]) {
-            let batch = Batch { messages, ..batch };
+            let batch = Batch {
+                messages,
+                room: None,
+                ..batch
+            };
             lane.extend((!batch.messages.is_empty()).then_some(batch));
         }
     }

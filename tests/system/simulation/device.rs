@@ -189,6 +189,7 @@ impl Device {
             at,
             messages,
             unreadable: 0,
+            room: None,
         })
     }
 }

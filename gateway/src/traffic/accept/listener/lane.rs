@@ -7,18 +7,15 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::mpsc::{OwnedPermit, Sender};
-
 use crate::clock::Clock;
-use crate::traffic::lanes::{BATCH_BYTES_MAX, Batch, Lanes};
+use crate::traffic::lanes::{BATCH_BYTES_MAX, Batch, Lane, Lanes, NoPlace, Place};
 use crate::traffic::message::{ClassId, DoorId, Message};
 
 /// The relay has ended: nothing can be handed over any more.
 #[derive(Debug)]
 pub(super) struct RelayGone;
 
-type Reserving = Pin<Box<dyn Future<Output = Result<OwnedPermit<Batch>, SendError<()>>> + Send>>;
+type Reserving = Pin<Box<dyn Future<Output = Option<Place>> + Send>>;
 
 /// Both lanes, seen from a connection.
 pub(super) struct LaneEnds {
@@ -84,6 +81,9 @@ impl LaneEnds {
     pub(super) fn drop_tracked(&mut self) -> Vec<u32> {
         let mut tokens = self.unsent.urgent.drop_tracked(self.door);
         tokens.extend(self.unsent.rest.drop_tracked(self.door));
+        // With nothing left to send nobody polls these again, and they would keep a place of others.
+        self.urgent.reserving = None;
+        self.rest.reserving = None;
         tokens
     }
 }
@@ -105,7 +105,7 @@ impl Unsent {
 }
 
 struct LaneEnd {
-    lane: Sender<Batch>,
+    lane: Lane,
     reserving: Option<Reserving>,
 }
 
@@ -126,7 +126,7 @@ struct Parcel {
 }
 
 impl LaneEnd {
-    fn new(lane: Sender<Batch>) -> Self {
+    fn new(lane: Lane) -> Self {
         Self {
             lane,
             reserving: None,
@@ -139,29 +139,27 @@ impl LaneEnd {
         batch: &mut impl FnMut(&mut Waiting) -> Option<Batch>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), RelayGone>> {
-        while !waiting.parcels.is_empty() {
-            if self.reserving.is_none() {
-                match self.lane.try_reserve() {
-                    Ok(permit) => {
-                        if let Some(batch) = batch(waiting) {
-                            permit.send(batch);
-                        }
+        while let Some(parcel) = waiting.parcels.front() {
+            let place = match &mut self.reserving {
+                None => match self.lane.try_reserve(parcel.bytes) {
+                    Ok(place) => place,
+                    Err(NoPlace::Closed) => return Poll::Ready(Err(RelayGone)),
+                    Err(NoPlace::Full) => {
+                        // What is added to this parcel meanwhile has no room of its own: less than
+                        // BATCH_BYTES_MAX, and the lane's number of batches bounds that.
+                        let (lane, bytes) = (self.lane.clone(), parcel.bytes);
+                        self.reserving = Some(Box::pin(async move { lane.reserve(bytes).await }));
                         continue;
                     }
-                    Err(TrySendError::Closed(())) => return Poll::Ready(Err(RelayGone)),
-                    Err(TrySendError::Full(())) => {
-                        self.reserving = Some(Box::pin(self.lane.clone().reserve_owned()));
-                    }
+                },
+                Some(reserving) => {
+                    let place = ready!(reserving.as_mut().poll(cx));
+                    self.reserving = None;
+                    place.ok_or(RelayGone)?
                 }
-            }
-            if let Some(reserving) = &mut self.reserving {
-                let permit = ready!(reserving.as_mut().poll(cx)).map_err(|_| RelayGone);
-                self.reserving = None;
-                match (permit, batch(waiting)) {
-                    (Ok(permit), Some(batch)) => drop(permit.send(batch)),
-                    (Err(gone), _) => return Poll::Ready(Err(gone)),
-                    (Ok(_), None) => {}
-                }
+            };
+            if let Some(batch) = batch(waiting) {
+                place.put(batch);
             }
         }
         Poll::Ready(Ok(()))
@@ -199,6 +197,7 @@ impl Waiting {
             at: clock.now(),
             messages: parcel.messages,
             unreadable: std::mem::take(unreadable),
+            room: None,
         })
     }
 

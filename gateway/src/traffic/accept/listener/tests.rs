@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::traffic::accept::SubscribePolicy;
-use crate::traffic::lanes::{Answer, Batch, Notice};
+use crate::traffic::lanes::{Answer, Batch, Lane, Notice};
 use crate::traffic::message::{ClassId, DoorId, Message};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -84,8 +84,8 @@ impl Site {
     ) -> Self {
         let mut patience = PATIENCE;
         change(&mut patience);
-        let (urgent_in, urgent) = mpsc::channel(4);
-        let (rest_in, rest) = mpsc::channel(4);
+        let (urgent_in, urgent) = Lane::new(4);
+        let (rest_in, rest) = Lane::new(4);
         let (doors_in, doors_out) = mpsc::channel(16);
         let (told, doors) = mpsc::unbounded_channel();
         let notices = Notices::default();
@@ -144,8 +144,8 @@ impl Site {
 
     /// Fills the lane of the rest.
     fn block_rest(&self) {
-        while let Ok(permit) = self.porter.shared.lanes.rest.try_reserve() {
-            permit.send(Batch {
+        while let Ok(permit) = self.porter.shared.lanes.rest.try_reserve(0) {
+            permit.put(Batch {
                 door: DoorId {
                     index: 0,
                     generation: 0,
@@ -153,6 +153,7 @@ impl Site {
                 at: crate::traffic::message::Tick::ZERO,
                 messages: Vec::new(),
                 unreadable: 0,
+                room: None,
             });
         }
     }

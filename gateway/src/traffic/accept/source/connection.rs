@@ -224,17 +224,17 @@ impl Connection {
                     Some(notices) => self.obey(&notices),
                     None => return End::DoorClosed,
                 },
-                permit = lanes.urgent.reserve(), if flows && !self.outbox.urgent.is_empty() => {
-                    let (Ok(permit), Some(messages)) = (permit, self.outbox.urgent.pop()) else {
+                place = lanes.urgent.reserve(self.outbox.urgent.next_bytes()), if flows && !self.outbox.urgent.is_empty() => {
+                    let (Some(place), Some(messages)) = (place, self.outbox.urgent.pop()) else {
                         return End::DoorClosed;
                     };
-                    permit.send(batch(self.door, self.clock.now(), messages, &mut self.intake));
+                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake));
                 }
-                permit = lanes.rest.reserve(), if flows && !self.outbox.rest.is_empty() => {
-                    let (Ok(permit), Some(messages)) = (permit, self.outbox.rest.pop()) else {
+                place = lanes.rest.reserve(self.outbox.rest.next_bytes()), if flows && !self.outbox.rest.is_empty() => {
+                    let (Some(place), Some(messages)) = (place, self.outbox.rest.pop()) else {
                         return End::DoorClosed;
                     };
-                    permit.send(batch(self.door, self.clock.now(), messages, &mut self.intake));
+                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake));
                 }
                 _ = self.phase.changed() => {}
                 () = sleep_until(wake.into()) => {}
@@ -467,6 +467,7 @@ fn batch(door: DoorId, at: Tick, messages: Vec<Message>, intake: &mut Intake) ->
         at,
         messages,
         unreadable: intake.take_unreadable(),
+        room: None,
     }
 }
 

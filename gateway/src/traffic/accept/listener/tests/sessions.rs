@@ -275,3 +275,26 @@ async fn do_wills_pile_up_behind_a_full_lane() {
         assert_eq!(&*site.message().await.topic, "w");
     }
 }
+
+/// A session that waits for its client must not keep room in a lane for what was given back.
+#[tokio::test]
+async fn does_a_session_that_gave_up_waiting_keep_a_place_in_the_lane() {
+    let mut site = Site::new();
+    let mut device = site
+        .device(&connect_5("d", true, &expiry(60)), &welcome_5(0))
+        .await;
+    let Told::Open(door) = site.told().await else {
+        panic!("no door")
+    };
+    site.block_rest();
+    device.send(&publish_5(0x32, 1, "a", b"", "x")).await;
+    device.ping().await;
+    site.notify(door, vec![Notice::Held]).await;
+    device.expect_disconnect(0x97).await;
+    drop(device);
+    assert_eq!(site.told().await, Told::Withdraw(door));
+    while site.rest.try_recv().is_ok() {}
+    let lane = site.porter.shared.lanes.rest.clone();
+    let all: Vec<_> = (0..4).map_while(|_| lane.try_reserve(0).ok()).collect();
+    assert_eq!(all.len(), 4);
+}
