@@ -265,7 +265,7 @@ async fn do_wills_pile_up_behind_a_full_lane() {
         device.send(&connect).await;
         let mut connack = [0; 4];
         let reading = device.0.read_exact(&mut connack);
-        match tokio::time::timeout(Duration::from_millis(100), reading).await {
+        match tokio::time::timeout(Duration::from_millis(500), reading).await {
             Ok(Ok(_)) => welcomes += 1,
             _ => break,
         }
