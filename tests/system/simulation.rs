@@ -87,7 +87,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d);
-        let memory_max = 16 * 1024 << dice.below(7);
+        let memory_max = (16 * 1024) << dice.below(7);
         let classes = classes(&mut dice, memory_max);
         let settings = RelaySettings {
             gateway: "sim".into(),
@@ -191,7 +191,11 @@ impl World {
         let first = |message: &Message| message.class == ClassId::FIRST;
         let (urgent, rest): (Vec<_>, Vec<_>) = batch.messages.into_iter().partition(first);
         for (lane, messages) in self.lanes.iter_mut().zip([urgent, rest]) {
-            let batch = Batch { messages, ..batch };
+            let batch = Batch {
+                messages,
+                room: None,
+                ..batch
+            };
             lane.extend((!batch.messages.is_empty()).then_some(batch));
         }
     }

@@ -2,6 +2,11 @@
 //! passes on what it says. It never waits for another door: a sender whose channel is full is closed,
 //! and what an upstream door cannot take yet stays in the relay.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the relay's door: it sleeps until the relay's next deadline"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::lanes::{
-    Batch, DoorEvent, Lanes, Notice, Phase, REST_LANE_BATCHES, URGENT_LANE_BATCHES,
+    Batch, DoorEvent, Lane, Lanes, Notice, Phase, REST_LANE_BATCHES, URGENT_LANE_BATCHES,
 };
 use super::message::{DoorId, Tick};
 use super::relay::{BRAKE_MAX, Relay};
@@ -64,8 +69,8 @@ impl Drive {
     /// The task and the ends of its channels.
     #[must_use]
     pub fn new(relay: Relay, clock: Clock) -> (Self, Ends) {
-        let (urgent_in, urgent) = mpsc::channel(URGENT_LANE_BATCHES);
-        let (rest_in, rest) = mpsc::channel(REST_LANE_BATCHES);
+        let (urgent_in, urgent) = Lane::new(URGENT_LANE_BATCHES);
+        let (rest_in, rest) = Lane::new(REST_LANE_BATCHES);
         let (doors_in, doors) = mpsc::channel(DOOR_EVENTS);
         let (events_in, events) = mpsc::channel(LINK_EVENTS);
         let (urgent_link, urgent_commands) = mpsc::channel(LINK_COMMANDS);
@@ -203,7 +208,7 @@ impl Drive {
                     self.relay.close(door);
                 }
             }
-            DoorEvent::Withdraw(door) => self.relay.withdraw(door, self.clock.now()),
+            DoorEvent::Withdraw { door, at } => self.relay.withdraw(door, at),
             DoorEvent::Close(door) => self.forget(door),
         }
     }

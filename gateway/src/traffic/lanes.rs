@@ -5,14 +5,22 @@
 //! A door that cannot put a batch into the lane of the rest keeps reading as far as its own bound
 //! allows, so that an urgent message behind bulk still gets through.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::message::{DoorId, Message, Tick};
 
 /// Batches that the lane of the first class holds.
 pub const URGENT_LANE_BATCHES: usize = 256;
-/// Batches that the lane of the rest holds: with [`BATCH_BYTES_MAX`] at most 4 MiB wait there.
+/// Batches that the lane of the rest holds.
 pub const REST_LANE_BATCHES: usize = 64;
+/// Bytes of [`Message::memory_bytes`] that one lane holds, for a batch may be one message of
+/// megabytes: as much as a full lane of the rest has of ordinary batches. A larger batch goes alone.
+pub const LANE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The lanes count in KiB, so that any number fits what a semaphore takes.
+const UNIT_BYTES: u64 = 1024;
 /// A door closes a batch at this many bytes of [`Message::memory_bytes`] (one larger message may
 /// stand alone).
 pub const BATCH_BYTES_MAX: u64 = 64 * 1024;
@@ -28,6 +36,80 @@ pub struct Batch {
     pub messages: Vec<Message>,
     /// Payloads that a rule's condition could not read since the door's last batch.
     pub unreadable: u32,
+    /// Its bytes in the lane, free again when the relay has taken it in; see [`Place::put`].
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// A door's end of one lane.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    batches: mpsc::Sender<Batch>,
+    room: Arc<Semaphore>,
+}
+
+/// Room for one batch in a lane.
+#[derive(Debug)]
+pub struct Place {
+    slot: mpsc::OwnedPermit<Batch>,
+    room: OwnedSemaphorePermit,
+}
+
+/// Why a lane takes no batch now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// It is full.
+    Full,
+    /// The relay has ended.
+    Closed,
+}
+
+impl Lane {
+    /// A lane for so many batches, and the relay's end of it.
+    #[must_use]
+    pub fn new(batches_max: usize) -> (Self, mpsc::Receiver<Batch>) {
+        let (batches, taken) = mpsc::channel(batches_max);
+        let room = Arc::new(Semaphore::new(units(LANE_BYTES_MAX) as usize));
+        (Self { batches, room }, taken)
+    }
+
+    /// Room for a batch of so many bytes, if there is some now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn try_reserve(&self, bytes: u64) -> Result<Place, NoPlace> {
+        let slot = self.batches.clone().try_reserve_owned();
+        let slot = slot.map_err(|error| match error {
+            TrySendError::Full(_) => NoPlace::Full,
+            TrySendError::Closed(_) => NoPlace::Closed,
+        })?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(units(bytes));
+        let room = room.map_err(|error| match error {
+            TryAcquireError::NoPermits => NoPlace::Full,
+            TryAcquireError::Closed => NoPlace::Closed,
+        })?;
+        Ok(Place { slot, room })
+    }
+
+    /// Waits for room for a batch of so many bytes; `None`: the relay has ended. Cancel safe.
+    pub async fn reserve(&self, bytes: u64) -> Option<Place> {
+        // A slot last: whoever has one waits for nobody.
+        let room = Arc::clone(&self.room).acquire_many_owned(units(bytes));
+        let room = room.await.ok()?;
+        let slot = self.batches.clone().reserve_owned().await.ok()?;
+        Some(Place { slot, room })
+    }
+}
+
+impl Place {
+    /// Puts the batch into the lane.
+    pub fn put(self, mut batch: Batch) {
+        batch.room = Some(self.room);
+        self.slot.send(batch);
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.min(LANE_BYTES_MAX).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// What a sender is told about one of its messages.
@@ -87,7 +169,13 @@ pub enum DoorEvent {
         id: oneshot::Sender<DoorId>,
     },
     /// Give back what is held of this sender: it was closed and will bring it again.
-    Withdraw(DoorId),
+    Withdraw {
+        /// The sender.
+        door: DoorId,
+        /// When it was closed. What it put into a lane after that came on its next connection,
+        /// and stays.
+        at: Tick,
+    },
     /// The sender is gone for good: nobody waits for its notices.
     Close(DoorId),
 }
@@ -96,9 +184,9 @@ pub enum DoorEvent {
 #[derive(Clone, Debug)]
 pub struct Lanes {
     /// For messages of the first class.
-    pub urgent: mpsc::Sender<Batch>,
+    pub urgent: Lane,
     /// For all others.
-    pub rest: mpsc::Sender<Batch>,
+    pub rest: Lane,
     /// For doors that come and go.
     pub doors: mpsc::Sender<DoorEvent>,
 }
@@ -112,4 +200,48 @@ pub enum Phase {
     Drain,
     /// Connections are closed, without wills.
     Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch() -> Batch {
+        Batch {
+            door: DoorId {
+                index: 0,
+                generation: 0,
+            },
+            at: Tick::ZERO,
+            messages: Vec::new(),
+            unreadable: 0,
+            room: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn is_a_lane_bounded_in_bytes_and_does_a_larger_batch_go_alone() {
+        let (lane, mut taken) = Lane::new(REST_LANE_BATCHES);
+        let megabyte = 1024 * 1024;
+        for _ in 0..2 {
+            lane.try_reserve(2 * megabyte).unwrap().put(batch());
+        }
+        assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Full);
+        drop(taken.recv().await);
+        let larger = lane.reserve(10 * LANE_BYTES_MAX);
+        tokio::pin!(larger);
+        tokio::select! {
+            biased;
+            _ = &mut larger => panic!("there is no room for it"),
+            () = std::future::ready(()) => {}
+        }
+        drop(taken.recv().await);
+        larger.await.unwrap().put(batch());
+        assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Full);
+        drop(taken.recv().await);
+        assert!(lane.try_reserve(1).is_ok());
+        drop(taken);
+        assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Closed);
+        assert!(lane.reserve(1).await.is_none());
+    }
 }

@@ -29,7 +29,7 @@ struct Sender {
     notices: Vec<Notice>,
     held: usize,
     /// What was put into a lane before this was withdrawn.
-    withdrawn: Tick,
+    withdrawn: Option<Tick>,
 }
 
 impl Senders {
@@ -45,7 +45,7 @@ impl Senders {
             site,
             notices: Vec::new(),
             held: 0,
-            withdrawn: Tick::ZERO,
+            withdrawn: None,
         });
         DoorId {
             index,
@@ -74,14 +74,16 @@ impl Senders {
     /// Notes that a sender takes back what it put into a lane before `now`.
     pub fn withdraw(&mut self, id: DoorId, now: Tick) {
         if let Some(sender) = self.get_mut(id) {
-            sender.withdrawn = now;
+            sender.withdrawn = Some(now);
         }
     }
 
-    /// Whether its sender took back what it put into a lane at `at`.
+    /// Whether its sender took back what it put into a lane at `at`. A new connection of it puts nothing
+    /// there in the same microsecond.
     #[must_use]
     pub fn is_withdrawn(&self, id: DoorId, at: Tick) -> bool {
-        self.get(id).is_some_and(|sender| at < sender.withdrawn)
+        let withdrawn = self.get(id).and_then(|sender| sender.withdrawn);
+        withdrawn.is_some_and(|until| at <= until)
     }
 
     /// Counts a message as held; the first one stops its sender.

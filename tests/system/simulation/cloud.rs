@@ -189,8 +189,8 @@ impl Cloud {
             events.push(LinkEvent::Down {
                 link,
                 attempt,
-                by_peer: true,
                 reason: None,
+                by_peer: true,
             });
             for (_, publish) in late {
                 self.record(&publish);

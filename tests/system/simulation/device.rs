@@ -187,6 +187,7 @@ impl Device {
             at,
             messages,
             unreadable: 0,
+            room: None,
         })
     }
 }

@@ -8,6 +8,11 @@
 //! - `connection`: the loop of a connected client; `intake`: its packets; `buffer`, `lane`: in, on
 //! - `leave`: the end, the will, the parked session; `registry`: who sits where
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: it opens the listening socket, starts a task for each client, and waits for their clocks"
+)]
+
 mod buffer;
 mod connection;
 mod greet;
@@ -37,7 +42,8 @@ use crate::traffic::lanes::{DoorEvent, Lanes, Phase};
 use buffer::ReadBuffer;
 use connection::{Connection, Ending};
 use greet::{Agreement, greet, welcome};
-use registry::{Kept, Registry};
+use lane::Unsent;
+use registry::{Kept, Left, Registry};
 
 /// Newcomers beyond `connections_max` that are told so at one time; more are closed without a word.
 const REFUSALS_MAX: usize = 32;
@@ -329,9 +335,9 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
         return;
     };
     let resumed = shared
-        .until_stop(shared.resume(&agreement, seated.take()))
+        .until_stop(shared.resume(&agreement, std::mem::take(&mut seated)))
         .await;
-    let Some(Some((mut kept, session_present))) = resumed else {
+    let Some(Some((mut kept, session_present, unsent))) = resumed else {
         shared.registry.vacate(&claim);
         return;
     };
@@ -343,7 +349,7 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
         stream,
         Arc::clone(&shared),
         &agreement,
-        kept,
+        (kept, unsent),
         buffer,
         newer,
     ));
@@ -373,17 +379,22 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
 
 impl Shared {
     /// The kept session, unless the client wants a new one; whether it is the kept one. Taking it
-    /// up in time cancels a will that waits. `None`: the relay is gone.
-    async fn resume(&self, agreement: &Agreement, left: Option<Kept>) -> Option<(Kept, bool)> {
-        match left {
+    /// up in time cancels a will that waits. What is left unsent goes on in either case. `None`: the
+    /// relay is gone.
+    async fn resume(&self, agreement: &Agreement, left: Left) -> Option<(Kept, bool, Unsent)> {
+        let Left { kept, mut unsent } = left;
+        match kept {
             Some(mut kept) if !agreement.clean => {
                 kept.will = None;
-                return Some((kept, true));
+                return Some((kept, true, unsent));
             }
-            Some(kept) => self.end_session(kept).await,
+            Some(mut kept) => {
+                self.publish_last(&mut kept, &mut unsent);
+                self.close(kept).await;
+            }
             None => {}
         }
-        Some((self.open(agreement).await?, false))
+        Some((self.open(agreement).await?, false, unsent))
     }
 
     /// Registers a new sender with the relay.

@@ -293,17 +293,26 @@ impl Session {
         }
     }
 
-    /// A message is not kept: it is forgotten untold, and its resend is a new message.
-    pub fn returned(&mut self, token: u32) {
+    /// A message is not kept: it is forgotten untold, and its resend is a new message. True: the
+    /// client has sent it on this connection, as a resend at the latest, and so does not send it
+    /// again before the next (MQTT 5, 4.4): only the end of the connection brings it back.
+    #[must_use]
+    pub fn returned(&mut self, token: u32) -> bool {
         let packet_id = (token & 0xFFFF) as u16;
         match self.pending.get(&packet_id) {
             Some(pending) if pending.token == token && pending.state == State::Unanswered => {
+                let here = self.connected && pending.connection == self.connection;
                 self.unanswered -= 1;
                 self.unanswered_bytes -= u64::from(pending.bytes);
+                self.in_flight = self.in_flight.saturating_sub(usize::from(here));
                 self.pending.remove(&packet_id);
                 self.generation = self.generation.wrapping_add(1);
+                here
             }
-            _ => self.answer_displaced(token),
+            _ => {
+                self.answer_displaced(token);
+                false
+            }
         }
     }
 

@@ -7,6 +7,11 @@
 //! It never acknowledges what was not answered, and keeps nothing across a broken connection: the
 //! broker has everything that was not acknowledged, and brings it again.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: one task for each connection to a broker, with its time-outs"
+)]
+
 mod connection;
 mod intake;
 mod link;

@@ -359,6 +359,10 @@ mod tests {
     /// The parser recurses for brackets and for chains of operators (cel-rust 212): the longest that
     /// pass must fit a thread of default size, unoptimised, parsed, evaluated and dropped.
     #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the test is about a thread's stack"
+    )]
     fn does_the_deepest_condition_fit_the_stack() {
         let brackets = DEPTH_MAX / (BRACKET_DEPTH + 1);
         let around = |open: &str, inner: &str, close: &str| {

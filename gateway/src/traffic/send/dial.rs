@@ -3,6 +3,11 @@
 //! come settings, out goes a connection that is up or the reason why there is none, in words for
 //! the operator. A door: it opens sockets.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: it resolves names and opens sockets within time-outs"
+)]
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -277,10 +282,6 @@ fn version_name(version: rustls::ProtocolVersion) -> &'static str {
 
 /// Reads what may have changed since the last try. On a thread that may wait: the system's
 /// authorities take tens of milliseconds on a small box.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this door reads files off the runtime's threads"
-)]
 async fn credentials(remote: RemoteSettings) -> Result<Credentials, DialError> {
     let read = move || {
         let password = remote.password.as_ref().map(super::Secret::read);

@@ -188,10 +188,12 @@ pub enum LinkEvent {
         link: Link,
         /// Its number.
         attempt: u64,
-        /// Whether the far end closed it: not by a time-out or a wish of ours.
-        by_peer: bool,
         /// The reason code of the upstream's DISCONNECT, if it sent one (MQTT 5, 3.14.2.1).
         reason: Option<u8>,
+        /// Whether the upstream ended it: DISCONNECT, its end of the stream closed or reset, or
+        /// something sent that it must not send. False when the gateway ended it (overdue
+        /// acknowledgements, shutdown) or the network did (silence, a time-out of TCP).
+        by_peer: bool,
     },
     /// PUBACKs, in the order in which they came.
     Acks {

@@ -19,7 +19,6 @@ pub(super) struct Outbox {
     /// Whole packets each; the first may be written in part.
     pieces: VecDeque<Vec<u8>>,
     first_written: usize,
-    waiting_bytes: usize,
     /// PINGREQ bytes still to write; the ping stands before `pieces`, or after their first when
     /// that one is written in part.
     ping: Option<usize>,
@@ -31,7 +30,6 @@ impl Outbox {
     /// Puts whole packets behind what waits.
     pub(super) fn push(&mut self, packets: Vec<u8>) {
         if !packets.is_empty() {
-            self.waiting_bytes = self.waiting_bytes.saturating_add(packets.len());
             self.pieces.push_back(packets);
         }
     }
@@ -44,11 +42,6 @@ impl Outbox {
     /// Whether a PINGREQ waits.
     pub(super) const fn ping_waits(&self) -> bool {
         self.ping.is_some()
-    }
-
-    /// Bytes of packets that wait.
-    pub(super) const fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
     }
 
     /// Whether there is something to write or to flush.
@@ -145,7 +138,6 @@ impl Outbox {
         };
         let taken = left.min(first.len().saturating_sub(self.first_written));
         self.first_written += taken;
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(taken);
         self.total = self.total.saturating_add(taken as u64);
         if self.first_written == first.len() {
             self.pieces.pop_front();
@@ -221,7 +213,7 @@ mod tests {
             }
             let wanted: Vec<u8> = (0..40).flat_map(|n| [n; 3]).collect();
             assert_eq!(socket.taken, wanted);
-            assert_eq!((outbox.total(), outbox.waiting_bytes()), (120, 0));
+            assert_eq!(outbox.total(), 120);
         }
     }
 

@@ -3,6 +3,11 @@
 //! each time, so that a rotated one needs no restart. What a failed handshake means is told by
 //! [`handshake`](super::handshake).
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: certificates and keys are read anew at each connect"
+)]
+
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -187,7 +192,6 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the certificates' door")]
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -219,10 +223,6 @@ fn alpn(names: &[String]) -> Result<Vec<Vec<u8>>, TlsError> {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "tests make the files that are read"
-)]
 mod tests {
     use super::*;
 

@@ -4,6 +4,11 @@
 //! serves it, `backoff` says when to try again, `pairing` whether
 //! the upstream stands two.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: it waits between tries and draws the jitter"
+)]
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -192,10 +197,10 @@ impl Keeper {
         let now = self.clock.now();
         let one_only = self.pairing().down(link, ended.ending(), now);
         let down = self.tell(LinkEvent::Down {
-            by_peer: true,
             link,
             attempt,
             reason,
+            by_peer: ended.is_by_peer(),
         });
         if matches!(ended, Ended::Shutdown) {
             // A relay that stops may have stopped listening, too.

@@ -2,6 +2,12 @@
 //! acknowledgements, keeps it alive. Neither direction waits for the other. In come commands and
 //! bytes, out go bytes and events; it opens nothing and decides nothing about the next connection.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: it waits for keep-alives"
+)]
+
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -24,9 +30,6 @@ use crate::traffic::message::Tick;
 
 /// Room for one read: 4,096 PUBACKs.
 const READ_BYTES: usize = 16 * 1024;
-/// Bytes that may wait here before commands are no longer taken. The relay's window is far below;
-/// this bounds a relay that forgets it.
-const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time for what waits and DISCONNECT to leave at shutdown.
 pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// Never, as far as a timer goes: the connection with no keep-alive looks up once an hour.
@@ -88,6 +91,15 @@ impl Ended {
         }
     }
 
+    /// Whether the upstream ended it, rather than we or the network between.
+    pub(super) fn is_by_peer(&self) -> bool {
+        match self {
+            Self::Closed | Self::Disconnected(..) | Self::Broken(_) => true,
+            Self::Failed(error) => was_cut(error),
+            Self::Shutdown | Self::Overdue | Self::Silent(_) => false,
+        }
+    }
+
     /// The reason code of the upstream's DISCONNECT.
     pub(super) const fn reason(&self) -> Option<u8> {
         match self {
@@ -132,9 +144,7 @@ pub(super) async fn serve(
         pulse: Pulse::new(keep_alive, clock.now()),
         keep_alive,
     };
-    match wire.run(reader, commands).await {
-        Ok(ended) | Err(ended) => ended,
-    }
+    wire.run(reader, commands).await
 }
 
 struct Wire<'a> {
@@ -151,28 +161,35 @@ struct Wire<'a> {
 }
 
 impl Wire<'_> {
+    /// Runs until the end; a shutdown, however it is noticed, is said to the upstream.
     async fn run(
         mut self,
+        reader: ReadHalf<Box<dyn Stream>>,
+        commands: &mut mpsc::Receiver<LinkCommand>,
+    ) -> Ended {
+        match self.exchange(reader, commands).await {
+            Err(Ended::Shutdown) => self.say_goodbye().await,
+            Err(ended) => ended,
+        }
+    }
+
+    async fn exchange(
+        &mut self,
         mut reader: ReadHalf<Box<dyn Stream>>,
         commands: &mut mpsc::Receiver<LinkCommand>,
-    ) -> Result<Ended, Ended> {
+    ) -> Result<Infallible, Ended> {
         let mut timer = std::pin::pin!(sleep_until(self.timer_end(self.clock.now())));
         self.take_received().await?;
         loop {
             self.received.reserve(READ_BYTES);
-            let takes_commands = self.outbox.waiting_bytes() < OUTBOX_BYTES_MAX;
             tokio::select! {
                 read = reader.read_buf(&mut self.received) => self.read(read).await?,
                 written = poll_fn(|context| {
                     self.outbox.poll_write(Pin::new(&mut self.writer), context)
                 }), if self.outbox.is_busy() => self.written(written).await?,
-                command = commands.recv(), if takes_commands => {
-                    match self.obey(command, commands) {
-                        Ok(()) => {}
-                        Err(Ended::Shutdown) => return Ok(self.say_goodbye().await),
-                        Err(ended) => return Err(ended),
-                    }
-                }
+                // Whatever waits to be written: an end must be heard. What may be written is bounded
+                // by the relay's window, which has every packet until it is acknowledged.
+                command = commands.recv() => self.obey(command, commands)?,
                 () = timer.as_mut() => self.beat(timer.as_mut())?,
             }
         }
@@ -253,8 +270,7 @@ impl Wire<'_> {
                 LinkCommand::Shutdown => return Err(Ended::Shutdown),
                 LinkCommand::Write { .. } | LinkCommand::Reconnect { .. } | LinkCommand::Hurry => {}
             }
-            let room = self.outbox.waiting_bytes() < OUTBOX_BYTES_MAX;
-            next = if room { commands.try_recv().ok() } else { None };
+            next = commands.try_recv().ok();
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::Shared;
 use super::buffer::ReadBuffer;
 use super::greet::Agreement;
-use super::lane::{LaneEnds, RelayGone};
+use super::lane::{LaneEnds, RelayGone, Unsent};
 use super::registry::Kept;
 use crate::traffic::accept::Protocol;
 use crate::traffic::accept::decode::Fault;
@@ -29,6 +29,9 @@ use crate::traffic::message::Tick;
 /// Answers that may wait for a client that does not read before nothing more is read from it. The
 /// answers to what was read before come on top: at most two for each unanswered message.
 const OUT_BYTES_MAX: usize = 64 * 1024;
+/// A pause of this length may make a client leave: it waits for a PINGRESP that cannot come. No
+/// client gives up after less, since this is the shortest keep-alive.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// What the buffer of answers keeps when it is empty.
 const OUT_BYTES_KEPT: usize = 4 * 1024;
 
@@ -52,6 +55,8 @@ pub(super) enum Ending {
     TakenOver,
     /// Its messages were held for `hold_max`.
     HeldTooLong,
+    /// A message that it has sent again on this connection was given back meanwhile.
+    Returned,
     /// The relay closed the door.
     DoorClosed,
     /// The gateway shuts down.
@@ -106,6 +111,10 @@ pub(super) struct Connection<S> {
     stalled: bool,
     /// Nothing is taken from the client, so its silence does not count.
     paused: bool,
+    /// Since when nothing is taken for reasons of ours.
+    unheard_since: Option<Tick>,
+    /// After a long pause of ours not all is read that came meanwhile: the end, too, may be older.
+    behind: bool,
     ended: bool,
     draining: bool,
     timer: Pin<Box<Sleep>>,
@@ -119,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         stream: S,
         shared: Arc<Shared>,
         agreement: &Agreement,
-        kept: Kept,
+        (kept, unsent): (Kept, Unsent),
         buffer: ReadBuffer,
         superseded: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
@@ -129,15 +138,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             label: Arc::clone(&agreement.label),
             voice: agreement.voice,
             held_since: kept.held.then_some(now),
+            lanes: LaneEnds::new(&shared.lanes, shared.clock, kept.door, unsent),
             kept,
             out: Vec::new(),
             written: 0,
             // What came behind CONNECT waits there.
             stalled: true,
             paused: false,
+            unheard_since: None,
+            behind: false,
             buffer,
             classifier: Classifier::new(Arc::clone(&shared.rules)),
-            lanes: LaneEnds::new(&shared.lanes, shared.clock),
             aliases: HashMap::new(),
             session_expiry: agreement.session_expiry,
             silence_max: agreement.keep_alive.map(|interval| interval * 3 / 2),
@@ -172,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Turn::Read | Turn::Resume => self.heard = now,
         }
         self.stalled = self.take_packets(now)?;
-        self.lanes.unreadable += self.classifier.take_unreadable();
+        self.lanes.unsent.unreadable += self.classifier.take_unreadable();
         if self.ended && !self.stalled {
             return Err(Ending::Gone);
         }
@@ -184,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.hear_relay(cx)?;
         self.hear_signals(cx)?;
         self.write(cx)?;
-        if let Poll::Ready(sent) = self.lanes.poll_send(self.kept.door, cx) {
+        if let Poll::Ready(sent) = self.lanes.poll_send(cx) {
             sent?;
         }
         let full = self.is_full();
@@ -192,24 +203,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.heard = self.shared.clock.now();
         }
         self.paused = full;
+        self.note_pause();
         if self.stalled && !full {
             return Poll::Ready(Ok(Turn::Resume));
         }
-        if !self.ended
-            && !self.draining
-            && let Poll::Ready(read) = self.buffer.poll_read(&mut self.stream, !full, cx)
-        {
-            match read {
-                Ok(1..) => return Poll::Ready(Ok(Turn::Read)),
-                Ok(0) if self.stalled => self.ended = true,
-                Ok(0) | Err(_) => return Poll::Ready(Err(Ending::Gone)),
+        if !self.ended && !self.draining {
+            match self.buffer.poll_read(&mut self.stream, !full, cx) {
+                Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(Turn::Read)),
+                Poll::Ready(Ok(0)) if self.stalled => self.ended(),
+                Poll::Ready(_) => return Poll::Ready(Err(Ending::Gone)),
+                Poll::Pending => self.behind &= full,
             }
         }
         ready!(self.poll_timer(cx));
         Poll::Ready(Ok(Turn::Due))
     }
 
+    fn note_pause(&mut self) {
+        match (self.is_full_of_work(), self.unheard_since) {
+            (true, None) => self.unheard_since = Some(self.shared.clock.now()),
+            (false, Some(_)) => {
+                self.behind |= self.is_unheard();
+                self.unheard_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// The client's end of the stream is closed, and what it sent before still waits here.
+    fn ended(&mut self) {
+        // What comes of the pause from here on has driven nobody away.
+        self.behind |= self.is_unheard();
+        self.ended = true;
+    }
+
+    /// Whether a client that leaves now may have left because nothing was taken from it.
+    pub(super) fn is_unheard(&self) -> bool {
+        let long = |since| self.shared.clock.now().since(since) >= LONG_PAUSE;
+        self.behind || !self.ended && self.unheard_since.is_some_and(long)
+    }
+
     fn hear_relay(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let mut returned = false;
         while let Poll::Ready(notices) = self.kept.notices.poll_recv(cx) {
             for notice in notices.ok_or(Ending::DoorClosed)? {
                 match notice {
@@ -218,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                             self.reply(reply);
                         }
                     }
-                    Notice::Returned { token } => self.kept.session.returned(token),
+                    Notice::Returned { token } => returned |= self.kept.session.returned(token),
                     Notice::Held => self.hold(),
                     Notice::Released => {
                         self.held_since = None;
@@ -226,6 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
             }
+        }
+        // Not before the rest is heard: each notice comes once. At a shutdown the end comes anyway.
+        if returned && !self.draining {
+            return Err(Ending::Returned);
         }
         Ok(())
     }
@@ -289,6 +328,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Whether nothing more may be taken from the client now.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
+        self.is_full_of_work() || self.out.len() - self.written > OUT_BYTES_MAX
+    }
+
+    /// Whether that is for what the gateway has not done yet.
+    #[inline]
+    fn is_full_of_work(&self) -> bool {
         let settings = &self.shared.settings;
         let session = &self.kept.session;
         let bytes = session.unanswered_bytes() + self.lanes.untracked_bytes();
@@ -302,7 +347,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             || self.held_since.is_some()
             || bytes >= settings.connection_bytes_max
             || session.unanswered() >= count_max
-            || self.out.len() - self.written > OUT_BYTES_MAX
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 token,
             },
         };
-        self.lanes.push(message);
+        self.lanes.unsent.push(message);
     }
 
     /// PUBACK or PUBREC.

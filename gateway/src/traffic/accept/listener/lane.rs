@@ -7,139 +7,159 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::mpsc::{OwnedPermit, Sender};
-
 use crate::clock::Clock;
-use crate::traffic::lanes::{BATCH_BYTES_MAX, Batch, Lanes};
+use crate::traffic::lanes::{BATCH_BYTES_MAX, Batch, Lane, Lanes, NoPlace, Place};
 use crate::traffic::message::{ClassId, DoorId, Message};
 
 /// The relay has ended: nothing can be handed over any more.
 #[derive(Debug)]
 pub(super) struct RelayGone;
 
-type Reserving = Pin<Box<dyn Future<Output = Result<OwnedPermit<Batch>, SendError<()>>> + Send>>;
+type Reserving = Pin<Box<dyn Future<Output = Option<Place>> + Send>>;
 
 /// Both lanes, seen from a connection.
 pub(super) struct LaneEnds {
+    door: DoorId,
+    clock: Clock,
     urgent: LaneEnd,
     rest: LaneEnd,
+    pub(super) unsent: Unsent,
+}
+
+/// Messages that found no room in the lanes yet. They go from a connection to the next one of its
+/// client, which sends them before its own.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    urgent: Waiting,
+    rest: Waiting,
     /// Payloads that a condition could not read since the last batch.
     pub(super) unreadable: u32,
 }
 
 impl LaneEnds {
-    pub(super) fn new(lanes: &Lanes, clock: Clock) -> Self {
+    /// Lanes of this door, into which goes first what an earlier connection left `unsent`.
+    pub(super) fn new(lanes: &Lanes, clock: Clock, door: DoorId, mut unsent: Unsent) -> Self {
+        unsent.urgent.adopt(door);
+        unsent.rest.adopt(door);
         Self {
-            urgent: LaneEnd::new(lanes.urgent.clone(), clock),
-            rest: LaneEnd::new(lanes.rest.clone(), clock),
-            unreadable: 0,
+            door,
+            clock,
+            urgent: LaneEnd::new(lanes.urgent.clone()),
+            rest: LaneEnd::new(lanes.rest.clone()),
+            unsent,
         }
     }
 
-    /// A message for the lane of its class.
-    #[inline]
-    pub(super) fn push(&mut self, message: Message) {
-        match message.class {
-            ClassId::FIRST => self.urgent.waiting.push(message),
-            _ => self.rest.waiting.push(message),
-        }
-    }
-
-    /// Bytes of the QoS 0 messages that wait here; the others are in the session's count.
+    /// Bytes of what waits here, except of what the session counts.
     #[inline]
     pub(super) const fn untracked_bytes(&self) -> u64 {
-        self.urgent.waiting.untracked_bytes + self.rest.waiting.untracked_bytes
+        self.unsent.urgent.untracked_bytes + self.unsent.rest.untracked_bytes
     }
 
     /// Hands over what the lanes take. Ready when nothing waits here.
-    pub(super) fn poll_send(
-        &mut self,
-        door: DoorId,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), RelayGone>> {
-        let urgent = self.urgent.poll_send(door, &mut self.unreadable, cx)?;
-        let rest = self.rest.poll_send(door, &mut self.unreadable, cx)?;
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayGone>> {
+        let Unsent {
+            urgent,
+            rest,
+            unreadable,
+        } = &mut self.unsent;
+        let mut batch = |waiting: &mut Waiting| waiting.batch(self.door, self.clock, unreadable);
+        let urgent = self.urgent.poll_send(urgent, &mut batch, cx)?;
+        let rest = self.rest.poll_send(rest, &mut batch, cx)?;
         if urgent.is_ready() && rest.is_ready() {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
     }
 
-    /// Hands over all that is left.
-    pub(super) async fn finish(&mut self, door: DoorId) -> Result<(), RelayGone> {
-        poll_fn(|cx| self.poll_send(door, cx)).await
+    /// Hands over all that is left. Cancel safe: what is not handed over stays here.
+    pub(super) async fn finish(&mut self) -> Result<(), RelayGone> {
+        poll_fn(|cx| self.poll_send(cx)).await
     }
 
     /// Drops the waiting messages that their sender will bring again; gives their tokens.
     pub(super) fn drop_tracked(&mut self) -> Vec<u32> {
-        let mut tokens = self.urgent.waiting.drop_tracked();
-        tokens.extend(self.rest.waiting.drop_tracked());
+        let mut tokens = self.unsent.urgent.drop_tracked(self.door);
+        tokens.extend(self.unsent.rest.drop_tracked(self.door));
+        // With nothing left to send nobody polls these again, and they would keep a place of others.
+        self.urgent.reserving = None;
+        self.rest.reserving = None;
         tokens
     }
 }
 
+impl Unsent {
+    /// A message for the lane of its class.
+    #[inline]
+    pub(super) fn push(&mut self, message: Message) {
+        match message.class {
+            ClassId::FIRST => self.urgent.push(message),
+            _ => self.rest.push(message),
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.urgent.parcels.is_empty() && self.rest.parcels.is_empty()
+    }
+}
+
 struct LaneEnd {
-    lane: Sender<Batch>,
-    clock: Clock,
-    waiting: Waiting,
+    lane: Lane,
     reserving: Option<Reserving>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Waiting {
     parcels: VecDeque<Parcel>,
-    /// Bytes of waiting messages that nobody is told about.
+    /// Bytes of waiting messages that no session counts: nobody is told about them, or only an
+    /// earlier session could have been.
     untracked_bytes: u64,
     /// How many messages the last batch had: the next one most likely has as many.
     last_len: usize,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Parcel {
     messages: Vec<Message>,
     bytes: u64,
 }
 
 impl LaneEnd {
-    fn new(lane: Sender<Batch>, clock: Clock) -> Self {
+    fn new(lane: Lane) -> Self {
         Self {
             lane,
-            clock,
-            waiting: Waiting::default(),
             reserving: None,
         }
     }
 
     fn poll_send(
         &mut self,
-        door: DoorId,
-        unreadable: &mut u32,
+        waiting: &mut Waiting,
+        batch: &mut impl FnMut(&mut Waiting) -> Option<Batch>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), RelayGone>> {
-        while !self.waiting.parcels.is_empty() {
-            if self.reserving.is_none() {
-                match self.lane.try_reserve() {
-                    Ok(permit) => {
-                        if let Some(batch) = self.waiting.batch(door, self.clock, unreadable) {
-                            permit.send(batch);
-                        }
+        while let Some(parcel) = waiting.parcels.front() {
+            let place = match &mut self.reserving {
+                None => match self.lane.try_reserve(parcel.bytes) {
+                    Ok(place) => place,
+                    Err(NoPlace::Closed) => return Poll::Ready(Err(RelayGone)),
+                    Err(NoPlace::Full) => {
+                        // What is added to this parcel meanwhile has no room of its own: less than
+                        // BATCH_BYTES_MAX, and the lane's number of batches bounds that.
+                        let (lane, bytes) = (self.lane.clone(), parcel.bytes);
+                        self.reserving = Some(Box::pin(async move { lane.reserve(bytes).await }));
                         continue;
                     }
-                    Err(TrySendError::Closed(())) => return Poll::Ready(Err(RelayGone)),
-                    Err(TrySendError::Full(())) => {
-                        self.reserving = Some(Box::pin(self.lane.clone().reserve_owned()));
-                    }
+                },
+                Some(reserving) => {
+                    let place = ready!(reserving.as_mut().poll(cx));
+                    self.reserving = None;
+                    place.ok_or(RelayGone)?
                 }
-            }
-            if let Some(reserving) = &mut self.reserving {
-                let permit = ready!(reserving.as_mut().poll(cx)).map_err(|_| RelayGone);
-                self.reserving = None;
-                match (permit, self.waiting.batch(door, self.clock, unreadable)) {
-                    (Ok(permit), Some(batch)) => drop(permit.send(batch)),
-                    (Err(gone), _) => return Poll::Ready(Err(gone)),
-                    (Ok(_), None) => {}
-                }
+            };
+            if let Some(batch) = batch(waiting) {
+                place.put(batch);
             }
         }
         Poll::Ready(Ok(()))
@@ -170,22 +190,33 @@ impl Waiting {
         let parcel = self.parcels.pop_front()?;
         self.last_len = parcel.messages.len();
         if self.untracked_bytes > 0 {
-            self.untracked_bytes -= parcel.untracked_bytes();
+            self.untracked_bytes -= parcel.untracked_bytes(door);
         }
         Some(Batch {
             door,
             at: clock.now(),
             messages: parcel.messages,
             unreadable: std::mem::take(unreadable),
+            room: None,
         })
     }
 
-    fn drop_tracked(&mut self) -> Vec<u32> {
+    /// From now on this door's session counts.
+    fn adopt(&mut self, door: DoorId) {
+        let untracked = self
+            .parcels
+            .iter()
+            .map(|parcel| parcel.untracked_bytes(door));
+        self.untracked_bytes = untracked.sum();
+    }
+
+    fn drop_tracked(&mut self, door: DoorId) -> Vec<u32> {
         let mut tokens = Vec::new();
         for parcel in &mut self.parcels {
             parcel.messages.retain(|message| {
-                tokens.extend(message.receipt.token);
-                message.receipt.token.is_none()
+                let tracked = is_tracked(message, door);
+                tokens.extend(message.receipt.token.filter(|_| tracked));
+                !tracked
             });
         }
         self.parcels.retain(|parcel| !parcel.messages.is_empty());
@@ -200,11 +231,16 @@ impl Parcel {
         self.bytes += bytes;
     }
 
-    fn untracked_bytes(&self) -> u64 {
+    fn untracked_bytes(&self, door: DoorId) -> u64 {
         self.messages
             .iter()
-            .filter(|message| message.receipt.token.is_none())
+            .filter(|message| !is_tracked(message, door))
             .map(Message::memory_bytes)
             .sum()
     }
+}
+
+/// Whether the session of this door waits for the answer to a message, and counts it.
+fn is_tracked(message: &Message, door: DoorId) -> bool {
+    message.receipt.token.is_some() && message.receipt.door == door
 }

@@ -1,24 +1,26 @@
 //! The end of a connection, and what outlives it: the reason is said and logged, the will is
-//! published or waits, the session is parked until its client comes back, expires, or must make
-//! room.
+//! published or waits, what the lanes had no room for goes on, the session is parked until its client
+//! comes back, expires, or must make room. A client that comes back never waits for a lane: it takes
+//! over what is still unsent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::connection::{Connection, Ending};
 use super::greet::part;
 use super::intake::{expires, publisher_expires};
-use super::lane::LaneEnds;
-use super::registry::{Claim, Kept, Parking, Seated};
+use super::lane::{LaneEnds, Unsent};
+use super::registry::{Claim, Kept, Left, Parking, Seated};
 use crate::traffic::accept::decode::{Will, reason};
 use crate::traffic::accept::encode;
 use crate::traffic::classify::Classifier;
-use crate::traffic::lanes::{Batch, DoorEvent, Notice, Phase};
-use crate::traffic::message::{Body, ClassId, DoorId, Message, Receipt, Tick};
+use crate::traffic::lanes::{DoorEvent, Notice, Phase};
+use crate::traffic::message::{Body, DoorId, Message, Receipt, Tick};
 
 impl Ending {
     /// The reason code for DISCONNECT; `None`: there is nobody to tell.
@@ -28,7 +30,7 @@ impl Ending {
             Self::Fault(fault) => Some((fault.reason, fault.what)),
             Self::Silent => Some((reason::KEEP_ALIVE_TIMEOUT, "")),
             Self::TakenOver => Some((reason::TAKEN_OVER, "")),
-            Self::HeldTooLong => Some((
+            Self::HeldTooLong | Self::Returned => Some((
                 reason::QUOTA_EXCEEDED,
                 "no room for its messages; bring them again later",
             )),
@@ -36,13 +38,15 @@ impl Ending {
         }
     }
 
-    /// Whether the will is published: not after a DISCONNECT that says so, and not when the gateway
-    /// closed for reasons of its own.
-    const fn fires_will(self) -> bool {
+    /// Whether the will is published: not after a DISCONNECT that says so, not when the gateway
+    /// closed for reasons of its own, and not when it may have driven a live client away since
+    /// nothing of it was heard (`unheard`), its PINGREQ neither.
+    const fn fires_will(self, unheard: bool) -> bool {
         match self {
-            Self::Gone | Self::Fault(_) | Self::Silent | Self::Deaf | Self::TakenOver => true,
+            Self::Gone | Self::TakenOver => !unheard,
+            Self::Fault(_) | Self::Silent | Self::Deaf => true,
             Self::Disconnected { will } => will,
-            Self::HeldTooLong | Self::DoorClosed | Self::Stop => false,
+            Self::HeldTooLong | Self::Returned | Self::DoorClosed | Self::Stop => false,
         }
     }
 
@@ -70,6 +74,9 @@ impl Ending {
                  again; see why the uplink is slow or gone",
                 shared.settings.hold_max.as_secs()
             ),
+            Self::Returned => info!(
+                "{label} was closed so that it brings again what was given back while it connected"
+            ),
             Self::DoorClosed => warn!("{label} was closed because the relay no longer hears it"),
             Self::Stop => debug!("{label} was closed for shutdown"),
         }
@@ -78,14 +85,16 @@ impl Ending {
 
 /// Ends a connection: says why, publishes what must be, and keeps the session where it outlives
 /// the connection. Returns when the session has ended or was left to a newer connection. The
-/// connection's place is free once the client is gone.
+/// connection's place is free once the client is gone and all that it sent is in the lanes: it bounds
+/// what may wait for them.
 pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
     connection: Box<Connection<S>>,
     ending: Ending,
     will: Option<Will>,
     seat: (Claim, Seated),
-    place: impl Sized,
+    place: OwnedSemaphorePermit,
 ) {
+    let will = will.filter(|_| ending.fires_will(connection.is_unheard()));
     let Connection {
         mut stream,
         shared,
@@ -101,20 +110,23 @@ pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
     if let Some((reason, text)) = ending.reason() {
         encode::disconnect(&mut out, voice, reason, text);
     }
+    let place = Arc::new(place);
+    let parting_place = Arc::clone(&place);
     let parting = async {
         if !matches!(ending, Ending::Gone | Ending::Deaf) {
             part(&mut stream, &out, shared.patience.linger).await;
         }
-        drop((stream, place));
+        drop((stream, parting_place));
     };
     let afterlife = Afterlife {
         shared: &shared,
         label: &label,
         kept,
+        lanes,
+        place: Some(place),
         session_expiry,
     };
-    let will = will.filter(|_| ending.fires_will());
-    let living = shared.until_stop(afterlife.live(ending, lanes, will, seat));
+    let living = shared.until_stop(afterlife.live(ending, will, seat));
     tokio::join!(parting, living);
 }
 
@@ -122,6 +134,9 @@ struct Afterlife<'a> {
     shared: &'a Shared,
     label: &'a str,
     kept: Kept,
+    lanes: LaneEnds,
+    /// Kept while something is unsent.
+    place: Option<Arc<OwnedSemaphorePermit>>,
     session_expiry: Duration,
 }
 
@@ -129,41 +144,71 @@ impl Afterlife<'_> {
     async fn live(
         mut self,
         ending: Ending,
-        mut lanes: LaneEnds,
         will: Option<Will>,
         (claim, mut seated): (Claim, Seated),
     ) {
         if ending == Ending::HeldTooLong {
-            for token in lanes.drop_tracked() {
-                self.kept.session.returned(token);
+            for token in self.lanes.drop_tracked() {
+                // Its connection has ended anyway.
+                let _ = self.kept.session.returned(token);
             }
             self.withdraw().await;
         }
-        // A relay that is gone takes nothing more, and hears of no session either.
-        let gone = lanes.finish(self.kept.door).await.is_err() || ending == Ending::DoorClosed;
         self.kept.session.park();
-        self.take_will(will).await;
-        if gone || self.session_expiry.is_zero() || self.park(&claim).await == Parked::Ended {
-            self.shared.end_session(self.kept).await;
+        self.take_will(will);
+        let over = ending == Ending::DoorClosed
+            || self.session_expiry.is_zero()
+            || self.park(&claim).await == Parked::Ended;
+        if over {
+            self.finish(&claim).await;
+            seated.unsent = self.lanes.unsent;
+            self.shared.close(self.kept).await;
             self.shared.registry.vacate(&claim);
         } else {
-            *seated = Some(self.kept);
+            *seated = Left {
+                kept: Some(self.kept),
+                unsent: self.lanes.unsent,
+            };
         }
+    }
+
+    /// Hands over what is unsent, unless a newer connection does.
+    async fn finish(&mut self, claim: &Claim) {
+        let Self { kept, lanes, .. } = self;
+        self.shared.publish_last(kept, &mut lanes.unsent);
+        let may_leave = self.may_leave();
+        let lanes = &mut self.lanes;
+        tokio::select! {
+            biased;
+            () = claim.superseded(), if may_leave => {}
+            // A relay that is gone takes nothing more.
+            _ = lanes.finish() => {}
+        }
+    }
+
+    /// Whether a newer connection may take over what is unsent. It reads nothing while that is more
+    /// than a connection may have, yet each one's end can add a will; so at twice as much it waits.
+    fn may_leave(&self) -> bool {
+        self.lanes.untracked_bytes() < 2 * self.shared.settings.connection_bytes_max
     }
 
     /// What the relay holds of this session goes back to the sender; the relay names each.
     async fn withdraw(&mut self) {
-        let event = DoorEvent::Withdraw(self.kept.door);
+        let event = DoorEvent::Withdraw {
+            door: self.kept.door,
+            at: self.shared.clock.now(),
+        };
         // A relay that is gone holds nothing.
         let _ = self.shared.lanes.doors.send(event).await;
     }
 
     /// A will waits for its delay or the end of the session, whichever is first (MQTT 5, 3.1.3.2.2).
-    async fn take_will(&mut self, will: Option<Will>) {
+    fn take_will(&mut self, will: Option<Will>) {
         let Some(will) = will else { return };
         let delay = Duration::from_secs(u64::from(will.delay_seconds)).min(self.session_expiry);
         if delay.is_zero() {
-            self.shared.publish_will(self.kept.door, will).await;
+            let Self { kept, lanes, .. } = self;
+            self.shared.publish_will(kept.door, will, &mut lanes.unsent);
         } else {
             self.kept.will = Some((will, self.shared.clock.now().after(delay)));
         }
@@ -176,16 +221,18 @@ impl Afterlife<'_> {
         parked
     }
 
-    /// Waits for the client, hearing the relay's answers for it.
+    /// Waits for the client, hearing the relay's answers for it and handing over what is unsent.
     async fn wait(&mut self, claim: &Claim, parking: &mut Parking) -> Parked {
         let clock = self.shared.clock;
         let expires = clock.now().after(self.session_expiry);
         loop {
             let will_at = self.kept.will.as_ref().map_or(Tick::NEVER, |(_, at)| *at);
             let next = clock.instant(will_at.min(expires));
+            let unsent = !self.lanes.unsent.is_empty();
+            self.place.take_if(|_| !unsent);
             tokio::select! {
                 biased;
-                () = claim.superseded() => return Parked::Claimed,
+                () = claim.superseded(), if self.may_leave() => return Parked::Claimed,
                 _ = &mut parking.evicted => {
                     debug!("{}: its session made room for a younger one", self.label);
                     return Parked::Ended;
@@ -194,12 +241,16 @@ impl Afterlife<'_> {
                     Some(notices) => self.hear(notices),
                     None => return Parked::Ended,
                 },
+                sent = self.lanes.finish(), if unsent => if sent.is_err() {
+                    return Parked::Ended;
+                },
                 () = tokio::time::sleep_until(next.into()) => {
                     if expires <= clock.now() {
                         return Parked::Ended;
                     }
                     if let Some((will, _)) = self.kept.will.take() {
-                        self.shared.publish_will(self.kept.door, will).await;
+                        let Self { kept, lanes, .. } = self;
+                        self.shared.publish_will(kept.door, will, &mut lanes.unsent);
                     }
                 }
             }
@@ -213,7 +264,10 @@ impl Afterlife<'_> {
                     // Kept for the client's resend.
                     let _ = self.kept.session.answer(token, answer);
                 }
-                Notice::Returned { token } => self.kept.session.returned(token),
+                Notice::Returned { token } => {
+                    // Nobody is connected who could wait for it.
+                    let _ = self.kept.session.returned(token);
+                }
                 Notice::Held => self.kept.held = true,
                 Notice::Released => self.kept.held = false,
             }
@@ -230,26 +284,26 @@ enum Parked {
 }
 
 impl Shared {
-    /// The end of a session: a will that still waits is published first (MQTT 5, 3.1.2.5).
-    pub(super) async fn end_session(&self, mut kept: Kept) {
+    /// Before the end of a session a will that still waits is published (MQTT 5, 3.1.2.5).
+    pub(super) fn publish_last(&self, kept: &mut Kept, unsent: &mut Unsent) {
         if let Some((will, _)) = kept.will.take() {
-            self.publish_will(kept.door, will).await;
+            self.publish_will(kept.door, will, unsent);
         }
+    }
+
+    /// The end of a session.
+    pub(super) async fn close(&self, kept: Kept) {
         // A relay that is gone has closed the door itself.
         let _ = self.lanes.doors.send(DoorEvent::Close(kept.door)).await;
     }
 
     /// A will is an ordinary message for which nobody waits.
-    pub(super) async fn publish_will(&self, door: DoorId, will: Will) {
+    fn publish_will(&self, door: DoorId, will: Will, unsent: &mut Unsent) {
         let mut classifier = Classifier::new(Arc::clone(&self.rules));
         let now = self.clock.now();
         let verdict = classifier.classify(&will.topic, &will.payload);
         let publisher = publisher_expires(now, will.expiry_seconds);
         let expires = expires(now, &verdict, publisher);
-        let lane = match verdict.class {
-            ClassId::FIRST => &self.lanes.urgent,
-            _ => &self.lanes.rest,
-        };
         let message = Message {
             body: Body::new(&will.topic, &will.properties, &will.payload),
             class: verdict.class,
@@ -263,14 +317,8 @@ impl Shared {
             sequence: 0,
             receipt: Receipt { door, token: None },
         };
-        let batch = Batch {
-            door,
-            at: now,
-            messages: vec![message],
-            unreadable: classifier.take_unreadable(),
-        };
-        // Only a relay that is gone refuses, and then nothing can be published any more.
-        let _ = lane.send(batch).await;
+        unsent.push(message);
+        unsent.unreadable += classifier.take_unreadable();
     }
 
     /// Runs this unless the gateway stops first.

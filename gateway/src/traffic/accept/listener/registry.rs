@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
+use super::lane::Unsent;
 use crate::traffic::accept::decode::Will;
 use crate::traffic::accept::session::Session;
 use crate::traffic::lanes::Notice;
@@ -24,8 +25,17 @@ pub(super) struct Kept {
     pub(super) will: Option<(Will, Tick)>,
 }
 
-/// A seat that is held: its content is the session that the last holder left behind.
-pub(super) type Seated = OwnedMutexGuard<Option<Kept>>;
+/// What a connection leaves to the next one of its client.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The session, unless it is over.
+    pub(super) kept: Option<Kept>,
+    /// What the lanes had no room for.
+    pub(super) unsent: Unsent,
+}
+
+/// A seat that is held: its content is what the last holder left behind.
+pub(super) type Seated = OwnedMutexGuard<Left>;
 
 /// All seats.
 pub(super) struct Registry {
@@ -43,7 +53,7 @@ struct Inner {
 
 struct Seat {
     claims: watch::Sender<u64>,
-    content: Arc<tokio::sync::Mutex<Option<Kept>>>,
+    content: Arc<tokio::sync::Mutex<Left>>,
 }
 
 /// One connection's claim to a seat.

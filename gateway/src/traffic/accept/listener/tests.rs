@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::traffic::accept::SubscribePolicy;
-use crate::traffic::lanes::{Answer, Batch, Notice};
+use crate::traffic::lanes::{Answer, Batch, Lane, Notice};
 use crate::traffic::message::{ClassId, DoorId, Message};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -84,8 +84,8 @@ impl Site {
     ) -> Self {
         let mut patience = PATIENCE;
         change(&mut patience);
-        let (urgent_in, urgent) = mpsc::channel(4);
-        let (rest_in, rest) = mpsc::channel(4);
+        let (urgent_in, urgent) = Lane::new(4);
+        let (rest_in, rest) = Lane::new(4);
         let (doors_in, doors_out) = mpsc::channel(16);
         let (told, doors) = mpsc::unbounded_channel();
         let notices = Notices::default();
@@ -142,6 +142,22 @@ impl Site {
         self.unread.pop_front().unwrap()
     }
 
+    /// Fills the lane of the rest.
+    fn block_rest(&self) {
+        while let Ok(permit) = self.porter.shared.lanes.rest.try_reserve(0) {
+            permit.put(Batch {
+                door: DoorId {
+                    index: 0,
+                    generation: 0,
+                },
+                at: crate::traffic::message::Tick::ZERO,
+                messages: Vec::new(),
+                unreadable: 0,
+                room: None,
+            });
+        }
+    }
+
     fn silent(&mut self) -> bool {
         self.unread.is_empty() && self.rest.try_recv().is_err() && self.urgent.try_recv().is_err()
     }
@@ -195,7 +211,7 @@ async fn register(
                 let _ = id.send(door);
                 Told::Open(door)
             }
-            DoorEvent::Withdraw(door) => Told::Withdraw(door),
+            DoorEvent::Withdraw { door, .. } => Told::Withdraw(door),
             DoorEvent::Close(door) => Told::Close(door),
         };
         let _ = told.send(event);

@@ -204,7 +204,7 @@ fn does_a_refused_qos_2_message_free_its_packet_id_at_once() {
 fn is_a_returned_message_new_when_it_is_brought_again() {
     let mut session = connected();
     let held = new(&mut session, sent(1, ONE, false, "a"));
-    session.returned(held);
+    assert!(session.returned(held));
     session.park();
     session.connect();
     let again = new(&mut session, sent(1, ONE, true, "a"));
@@ -274,4 +274,19 @@ fn do_the_counts_hold_through_any_history() {
             assert!(session.in_flight() <= 6 && session.releases() <= 6);
         }
     }
+}
+
+#[test]
+fn is_it_said_when_a_returned_message_was_already_sent_again() {
+    let mut session = connected();
+    let again = new(&mut session, sent(1, ONE, false, "a"));
+    let not_yet = new(&mut session, sent(2, ONE, false, "b"));
+    session.park();
+    session.connect();
+    assert_eq!(session.arrive(sent(1, ONE, true, "a")), Arrival::Waiting);
+    assert_eq!(session.in_flight(), 1);
+    assert!(session.returned(again), "its client waits for the answer");
+    assert!(!session.returned(not_yet), "its client will bring it");
+    assert_eq!((session.in_flight(), session.unanswered()), (0, 0));
+    new(&mut session, sent(2, ONE, true, "b"));
 }

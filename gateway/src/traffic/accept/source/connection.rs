@@ -37,6 +37,8 @@ enum End {
     DoorClosed,
     /// Messages were held for too long: the broker is to bring them again.
     Held,
+    /// The relay gave back a message of this link: the broker is to bring it again.
+    Returned,
     /// What went wrong.
     Fault(Fault),
 }
@@ -57,6 +59,8 @@ pub(super) struct Connection {
     backoff: Backoff,
     /// Since when the relay holds messages of ours.
     held_since: Option<Tick>,
+    /// The relay gave back a message that this link brought.
+    returned: bool,
     /// When this link's CONNACK came; `None` until then.
     up_since: Option<Tick>,
     heard_at: Tick,
@@ -95,6 +99,7 @@ impl Connection {
             outbox: Outbox::default(),
             backoff: Backoff::new(RETRY_MAX, seed()),
             held_since: None,
+            returned: false,
             up_since: None,
             heard_at: Tick::ZERO,
             said_at: Tick::ZERO,
@@ -125,16 +130,29 @@ impl Connection {
                     );
                     self.let_go().await;
                 }
+                End::Returned => {
+                    tracing::info!(
+                        "{}: messages were given back; connecting again, so that the broker brings them again",
+                        self.name
+                    );
+                    self.let_go().await;
+                    self.rest().await;
+                }
                 End::Fault(fault) => {
                     self.report(fault);
                     self.let_go().await;
-                    let wait = self.backoff.wait();
-                    self.idle(self.clock.now().after(wait), Phase::Drain).await;
+                    self.rest().await;
                 }
             }
         }
         // A relay that is gone needs no farewell.
         let _ = self.lanes.doors.send(DoorEvent::Close(self.door)).await;
+    }
+
+    /// Waits before the next link.
+    async fn rest(&mut self) {
+        let wait = self.backoff.wait();
+        self.idle(self.clock.now().after(wait), Phase::Drain).await;
     }
 
     async fn link(&mut self) -> End {
@@ -143,7 +161,11 @@ impl Connection {
             Err(end) => return end,
         };
         self.connected(&mut link);
-        let end = self.serve(&mut link).await;
+        let end = match self.serve(&mut link).await {
+            // At a clean stop the relay ends first, and with it the door.
+            End::DoorClosed if self.phase_now() >= Phase::Drain => End::Stop,
+            end => end,
+        };
         if matches!(end, End::Stop) {
             self.farewell(&mut link).await;
         }
@@ -202,17 +224,17 @@ impl Connection {
                     Some(notices) => self.obey(&notices),
                     None => return End::DoorClosed,
                 },
-                permit = lanes.urgent.reserve(), if flows && !self.outbox.urgent.is_empty() => {
-                    let (Ok(permit), Some(messages)) = (permit, self.outbox.urgent.pop()) else {
+                place = lanes.urgent.reserve(self.outbox.urgent.next_bytes()), if flows && !self.outbox.urgent.is_empty() => {
+                    let (Some(place), Some(messages)) = (place, self.outbox.urgent.pop()) else {
                         return End::DoorClosed;
                     };
-                    permit.send(batch(self.door, self.clock.now(), messages, &mut self.intake));
+                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake));
                 }
-                permit = lanes.rest.reserve(), if flows && !self.outbox.rest.is_empty() => {
-                    let (Ok(permit), Some(messages)) = (permit, self.outbox.rest.pop()) else {
+                place = lanes.rest.reserve(self.outbox.rest.next_bytes()), if flows && !self.outbox.rest.is_empty() => {
+                    let (Some(place), Some(messages)) = (place, self.outbox.rest.pop()) else {
                         return End::DoorClosed;
                     };
-                    permit.send(batch(self.door, self.clock.now(), messages, &mut self.intake));
+                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake));
                 }
                 _ = self.phase.changed() => {}
                 () = sleep_until(wake.into()) => {}
@@ -295,8 +317,9 @@ impl Connection {
             match *notice {
                 // A refusal too: MQTT gives a subscriber no way to say it to a broker.
                 Notice::Answer { token, .. } => self.receipts.answer(token),
-                // What the relay gives back was forgotten with the link.
-                Notice::Returned { .. } => {}
+                // What an earlier link brought was forgotten with it. What this one brought has
+                // nobody any more: its receipt would stay open for ever.
+                Notice::Returned { token } => self.returned |= self.receipts.is_open(token),
                 Notice::Held => {
                     self.held_since.get_or_insert_with(|| self.clock.now());
                 }
@@ -338,6 +361,9 @@ impl Connection {
         if phase == Phase::Stop {
             return Some(End::Stop);
         }
+        if self.returned && phase == Phase::Run {
+            return Some(End::Returned);
+        }
         if now >= self.held_until() && phase == Phase::Run {
             return Some(End::Held);
         }
@@ -372,14 +398,19 @@ impl Connection {
     /// The link is gone: the relay gives back what it holds, the broker brings the rest again.
     async fn let_go(&mut self) {
         self.forget();
+        let withdraw = DoorEvent::Withdraw {
+            door: self.door,
+            at: self.clock.now(),
+        };
         // A relay that is gone holds nothing; the next link notices.
-        let _ = self.lanes.doors.send(DoorEvent::Withdraw(self.door)).await;
+        let _ = self.lanes.doors.send(withdraw).await;
     }
 
     fn forget(&mut self) {
         self.receipts.forget();
         self.outbox.forget();
         self.held_since = None;
+        self.returned = false;
         self.up_since = None;
     }
 
@@ -407,6 +438,8 @@ impl Connection {
         while let Ok(notices) = self.notices.try_recv() {
             self.obey(&notices);
         }
+        // Nothing more is answered, so what is waits for nothing.
+        self.receipts.release(Tick::NEVER);
         self.acknowledge(link);
         let _ = tokio::time::timeout(FAREWELL_MAX, link.goodbye()).await;
     }
@@ -434,6 +467,7 @@ fn batch(door: DoorId, at: Tick, messages: Vec<Message>, intake: &mut Intake) ->
         at,
         messages,
         unreadable: intake.take_unreadable(),
+        room: None,
     }
 }
 

@@ -10,8 +10,8 @@ use crate::traffic::message::{ClassId, Message};
 /// Messages for one lane, in the order of receipt.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    batches: VecDeque<Vec<Message>>,
-    last_bytes: u64,
+    /// Each with its bytes.
+    batches: VecDeque<(Vec<Message>, u64)>,
     bytes: u64,
 }
 
@@ -20,21 +20,23 @@ impl Queue {
         let bytes = message.memory_bytes();
         self.bytes += bytes;
         match self.batches.back_mut() {
-            Some(last) if self.last_bytes + bytes <= BATCH_BYTES_MAX => {
-                self.last_bytes += bytes;
+            Some((last, last_bytes)) if *last_bytes + bytes <= BATCH_BYTES_MAX => {
+                *last_bytes += bytes;
                 last.push(message);
             }
-            _ => {
-                self.last_bytes = bytes;
-                self.batches.push_back(vec![message]);
-            }
+            _ => self.batches.push_back((vec![message], bytes)),
         }
+    }
+
+    /// Bytes of the oldest batch.
+    pub(super) fn next_bytes(&self) -> u64 {
+        self.batches.front().map_or(0, |(_, bytes)| *bytes)
     }
 
     /// The oldest batch.
     pub(super) fn pop(&mut self) -> Option<Vec<Message>> {
-        let batch = self.batches.pop_front()?;
-        self.bytes -= batch.iter().map(Message::memory_bytes).sum::<u64>();
+        let (batch, bytes) = self.batches.pop_front()?;
+        self.bytes -= bytes;
         Some(batch)
     }
 
@@ -44,8 +46,9 @@ impl Queue {
     }
 
     fn forget(&mut self) {
-        let all = std::mem::take(self).batches.into_iter().flatten();
-        all.filter(|message| message.receipt.token.is_none())
+        let all = std::mem::take(self).batches.into_iter();
+        all.flat_map(|(messages, _)| messages)
+            .filter(|message| message.receipt.token.is_none())
             .for_each(|message| self.push(message));
     }
 }

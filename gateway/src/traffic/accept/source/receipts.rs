@@ -53,17 +53,26 @@ impl Receipts {
         self.answer(token);
     }
 
-    /// The relay answered. A token of an earlier link is none of ours any more.
-    pub(super) fn answer(&mut self, token: u32) {
-        let Some(first) = self.order.front().map(|entry| entry.token) else {
-            return;
-        };
+    /// Whether this link waits for the answer under this token.
+    pub(super) fn is_open(&self, token: u32) -> bool {
+        let place = self.place(token).and_then(|place| self.order.get(place));
+        place.is_some_and(|entry| !entry.answered)
+    }
+
+    fn place(&self, token: u32) -> Option<usize> {
+        let first = self.order.front()?.token;
         let place = self
             .order
             .binary_search_by_key(&token.wrapping_sub(first), |entry| {
                 entry.token.wrapping_sub(first)
             });
-        let Some(entry) = place.ok().and_then(|place| self.order.get_mut(place)) else {
+        place.ok()
+    }
+
+    /// The relay answered. A token of an earlier link is none of ours any more.
+    pub(super) fn answer(&mut self, token: u32) {
+        let place = self.place(token);
+        let Some(entry) = place.and_then(|place| self.order.get_mut(place)) else {
             return;
         };
         if !entry.answered {
@@ -172,9 +181,11 @@ mod tests {
         receipts.forget();
         let new = receipts.ask(1, Tick::ZERO);
         for token in old {
+            assert!(!receipts.is_open(token));
             receipts.answer(token);
         }
         assert!(ready(&mut receipts, Tick::ZERO).is_empty());
+        assert!(receipts.is_open(new));
         receipts.answer(new);
         receipts.answer(new);
         assert_eq!(ready(&mut receipts, Tick::ZERO), [1]);

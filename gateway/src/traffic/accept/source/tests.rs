@@ -155,6 +155,22 @@ async fn are_held_messages_brought_again_after_hold_max() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn is_what_the_relay_gives_back_brought_again() {
+    let broker = Broker::start("").await;
+    let gateway = Gateway::start(&broker, settings(&broker, Protocol::V5), false).await;
+    broker.publish("plant/a", numbers(0..5), &[]);
+    until("all came", || gateway.relay.count() == 5).await;
+    gateway.relay.give_back();
+    until("all came again", || gateway.relay.count() == 10).await;
+    gateway.relay.answer();
+    until("acknowledged", || {
+        broker.acknowledged("tide-rest").len() == 5
+    })
+    .await;
+    assert_eq!(gateway.stop().await.different(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn is_nothing_taken_while_held_and_all_after_release() {
     let broker = Broker::start("").await;
     let gateway = Gateway::start(&broker, settings(&broker, Protocol::V311), true).await;
@@ -308,6 +324,25 @@ async fn does_draining_take_nothing_and_acknowledge_what_is_answered() {
     let left = left_over(&broker, settings(&broker, Protocol::V5)).await;
     assert!(numbers(5..10).all(|n| left.contains(&n)), "{left:?}");
     assert!(numbers(0..5).all(|n| !left.contains(&n)), "{left:?}");
+}
+
+/// At a clean stop the relay ends before the doors, with the last answers on their way.
+#[tokio::test(flavor = "multi_thread")]
+async fn are_the_last_answers_acknowledged_when_the_relay_ends_first() {
+    for protocol in BOTH {
+        let broker = Broker::start("").await;
+        let gateway = Gateway::start(&broker, settings(&broker, protocol), false).await;
+        broker.publish("plant/a", numbers(0..5), &[]);
+        until("all came", || gateway.relay.count() == 5).await;
+        gateway.enter(Phase::Drain);
+        gateway.relay.end();
+        gateway.ended().await;
+        until("goodbye", || {
+            broker.logged("Received DISCONNECT from tide-rest") == 1
+        })
+        .await;
+        assert_eq!(broker.acknowledged("tide-rest").len(), 4, "{protocol:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

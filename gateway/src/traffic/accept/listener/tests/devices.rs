@@ -154,30 +154,19 @@ async fn is_a_subscription_refused_or_granted_in_silence() {
 #[tokio::test]
 async fn does_an_urgent_message_get_through_behind_bulk_that_waits() {
     let mut site = Site::with_class(settings(), |_| {}, ClassId::FIRST);
-    // Nobody takes from the lane of the rest, and it is full.
-    let lane = site.porter.shared.lanes.rest.clone();
-    while let Ok(permit) = lane.try_reserve() {
-        permit.send(Batch {
-            door: DoorId {
-                index: 0,
-                generation: 0,
-            },
-            at: crate::traffic::message::Tick::ZERO,
-            messages: Vec::new(),
-            unreadable: 0,
-        });
-    }
-    let mut ends = lane::LaneEnds::new(&site.porter.shared.lanes, site.porter.shared.clock);
+    site.block_rest();
     let mut device = site.device(&connect_311("d", true, 60), WELCOME).await;
     device.send(&publish_311(0x30, 0, "fire", "!")).await;
     let batch = soon(site.urgent.recv()).await.unwrap();
     let mut bulk = batch.messages[0].clone();
     bulk.class = ClassId(1);
     let alarm = batch.messages[0].clone();
-    ends.push(bulk);
-    ends.push(alarm);
-    let door = batch.door;
-    let sending = tokio::time::timeout(Duration::from_millis(10), ends.finish(door)).await;
+    let shared = Arc::clone(&site.porter.shared);
+    let unsent = Unsent::default();
+    let mut ends = lane::LaneEnds::new(&shared.lanes, shared.clock, batch.door, unsent);
+    ends.unsent.push(bulk);
+    ends.unsent.push(alarm);
+    let sending = tokio::time::timeout(Duration::from_millis(10), ends.finish()).await;
     assert!(sending.is_err(), "the bulk waits");
     assert!(ends.untracked_bytes() > 0, "and is counted");
     assert_eq!(soon(site.urgent.recv()).await.unwrap().messages.len(), 1);

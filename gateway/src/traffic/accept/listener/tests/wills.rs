@@ -105,3 +105,49 @@ async fn is_a_waiting_will_published_when_its_session_ends_first() {
     expect_will(&mut site).await;
     site.empty().await;
 }
+
+/// A device whose PINGREQ is not answered since the gateway does not read is not dead.
+#[tokio::test]
+async fn is_no_will_published_when_a_long_pause_drove_the_client_away() {
+    let mut settings = settings();
+    settings.hold_max = DEADLINE;
+    // It leaves in the pause; leaves unseen, behind more than the buffer takes; or comes back.
+    for (bulk, back) in [(0, false), (20_000, false), (20_000, true)] {
+        let mut site = Site::with(settings.clone(), |_| {});
+        let mut device = site.device(&connect(true, 60, 0), &welcome_5(0)).await;
+        device.send(&publish_5(0x32, 1, "a", b"", "x")).await;
+        let door = site.message().await.receipt.door;
+        site.notify(door, vec![Notice::Held]).await;
+        let payload = "y".repeat(bulk);
+        device.send(&publish_5(0x30, 0, "a", b"", &payload)).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        if back {
+            let mut again = site.device(&connect(false, 60, 0), &welcome_5(1)).await;
+            again.send(&[0xE0, 0]).await;
+        }
+        drop(device);
+        site.notify(door, vec![Notice::Released]).await;
+        if !back {
+            assert_eq!(site.message().await.body.payload().len(), bulk);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(site.silent(), "{bulk} {back}");
+    }
+}
+
+#[tokio::test]
+async fn is_a_will_published_after_a_pause_that_is_over() {
+    let mut settings = settings();
+    settings.hold_max = DEADLINE;
+    let mut site = Site::with(settings, |_| {});
+    let mut device = site.device(&connect(true, 60, 0), &welcome_5(0)).await;
+    device.send(&publish_5(0x32, 1, "a", b"", "x")).await;
+    let message = site.message().await;
+    let door = message.receipt.door;
+    site.notify(door, vec![Notice::Held]).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    site.notify(door, vec![Notice::Released]).await;
+    device.ping().await;
+    drop(device);
+    expect_will(&mut site).await;
+}

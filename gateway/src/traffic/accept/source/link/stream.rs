@@ -20,7 +20,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 ///
 /// # Errors
 /// Name, TCP or TLS failed, in words for the operator.
-#[allow(clippy::disallowed_methods, reason = "the source is a door")]
 pub(super) async fn dial(
     remote: &RemoteSettings,
     tls: Option<ClientConfig>,

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::traffic::accept::{Protocol, RetainedPolicy, SourceSettings};
 use crate::traffic::classify::{RuleSettings, Rules};
-use crate::traffic::lanes::{Answer, Batch, DoorEvent, Lanes, Notice, Phase};
+use crate::traffic::lanes::{Answer, Batch, DoorEvent, Lane, Lanes, Notice, Phase};
 use crate::traffic::message::{ClassId, DoorId, Message};
 use crate::traffic::queue::{ClassSettings, Delivery};
 use crate::traffic::send::RemoteSettings;
@@ -163,8 +163,8 @@ pub(super) struct Relay {
 
 impl Relay {
     fn start(answers: bool) -> (Self, Lanes) {
-        let (urgent, mut from_urgent) = mpsc::channel::<Batch>(16);
-        let (rest, mut from_rest) = mpsc::channel::<Batch>(16);
+        let (urgent, mut from_urgent) = Lane::new(16);
+        let (rest, mut from_rest) = Lane::new(16);
         let (doors, mut from_doors) = mpsc::channel(16);
         let told = Arc::new(Mutex::new(Told {
             answers: if answers {
@@ -231,9 +231,26 @@ impl Relay {
         }
     }
 
+    /// Answers all but the oldest, and closes all doors, as at a clean stop.
+    pub(super) fn end(&self) {
+        let mut told = self.told.lock().unwrap();
+        for (door, token) in told.unanswered.split_off(1) {
+            say(&told, door, vec![accepted(token)]);
+        }
+        told.doors.clear();
+    }
+
     /// From now on everything but the first class is answered at once.
     pub(super) fn answer_all_but_first_class(&self) {
         self.told.lock().unwrap().answers = Answers::AllButFirstClass;
+    }
+
+    /// Gives back everything that is not answered.
+    pub(super) fn give_back(&self) {
+        let mut told = self.told.lock().unwrap();
+        while let Some((door, token)) = told.unanswered.pop() {
+            say(&told, door, vec![Notice::Returned { token }]);
+        }
     }
 
     /// Says this to all doors.
@@ -296,7 +313,7 @@ fn hear(state: &Mutex<Told>, event: DoorEvent) {
             told.doors.insert(door, (client, notices));
             id.send(door).unwrap();
         }
-        DoorEvent::Withdraw(_) => told.withdrawn += 1,
+        DoorEvent::Withdraw { .. } => told.withdrawn += 1,
         DoorEvent::Close(_) => {}
     }
 }
@@ -387,6 +404,11 @@ impl Gateway {
     pub(super) async fn stop(self) -> Relay {
         self.enter(Phase::Drain);
         self.enter(Phase::Stop);
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(self) -> Relay {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("the source does not stop").unwrap();
         self.relay

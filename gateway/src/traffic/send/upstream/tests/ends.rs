@@ -142,11 +142,20 @@ impl Door {
     }
 
     pub(super) async fn down(&mut self) -> (u64, Option<u8>) {
+        let (attempt, reason, _) = self.end().await;
+        (attempt, reason)
+    }
+
+    /// The attempt, the reason, and whether the far end ended it.
+    pub(super) async fn end(&mut self) -> (u64, Option<u8>, bool) {
         loop {
             match self.event().await {
                 LinkEvent::Down {
-                    attempt, reason, ..
-                } => return (attempt, reason),
+                    attempt,
+                    reason,
+                    by_peer,
+                    ..
+                } => return (attempt, reason, by_peer),
                 LinkEvent::Up { .. } => panic!("Up without Down"),
                 LinkEvent::Acks { .. } | LinkEvent::Written { .. } => {}
             }

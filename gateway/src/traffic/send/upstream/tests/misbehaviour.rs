@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ends::{Door, PATIENCE, far_end, refusal, settings};
 use crate::traffic::accept::Protocol;
-use crate::traffic::send::LinkCommand;
+use crate::traffic::send::{LinkCommand, LinkEvent};
 
 pub(super) const CONNACK_V311: [u8; 4] = [0x20, 2, 0, 0];
 
@@ -34,7 +34,8 @@ async fn is_a_peer_that_stops_answering_given_up_after_the_keep_alive() {
     let mut door = Door::open(settings);
     door.up().await;
     let start = Instant::now();
-    door.down().await;
+    let (_, _, by_peer) = door.end().await;
+    assert!(!by_peer, "nobody knows who was silent");
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(590), "{took:?}");
     assert!(took < Duration::from_secs(3), "{took:?}");
@@ -77,8 +78,77 @@ async fn is_a_peer_that_talks_nonsense_left() {
     let (attempt, _) = door.up().await;
     let (acks, _) = door.acks(1, attempt).await;
     assert_eq!(acks[0].packet_id, 3, "what came before it counts");
-    assert_eq!(door.down().await, (attempt, None));
+    assert_eq!(door.end().await, (attempt, None, true));
     door.up().await;
+}
+
+#[tokio::test]
+async fn is_it_told_that_the_far_end_closed() {
+    let port = far_end(|index, _, mut stream| {
+        stream.write_all(&CONNACK_V311).unwrap();
+        if index > 0 {
+            // Closed with bytes unread: a reset.
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).unwrap();
+        }
+    });
+    let mut door = Door::open(settings(port, Protocol::V311));
+    let (attempt, _) = door.up().await;
+    assert_eq!(door.end().await, (attempt, None, true));
+    let (attempt, _) = door.up().await;
+    door.write(attempt, vec![0; 1000]).await;
+    assert_eq!(door.end().await, (attempt, None, true));
+}
+
+/// What waits for the socket must not keep the door from hearing that the connection is to end.
+#[tokio::test]
+async fn is_a_reconnect_heard_while_the_socket_is_full() {
+    let kept = Mutex::new(Vec::new());
+    let port = far_end(move |_, _, mut stream| {
+        stream.write_all(&CONNACK_V311).unwrap();
+        kept.lock().unwrap().push(stream);
+    });
+    let mut door = Door::open(settings(port, Protocol::V311));
+    let (attempt, _) = door.up().await;
+    door.write(attempt, vec![0; 64 * 1024 * 1024]).await;
+    door.say(LinkCommand::Reconnect { attempt }).await;
+    assert_eq!(door.end().await, (attempt, None, false));
+    let (attempt, _) = door.up().await;
+    door.write(attempt, vec![0; 64 * 1024 * 1024]).await;
+    door.say(LinkCommand::Shutdown).await;
+    assert_eq!(door.end().await, (attempt, None, false));
+}
+
+/// The relay ends before the doors: an acknowledgement that nobody takes any more is the first that
+/// this one learns of it.
+#[tokio::test]
+async fn is_goodbye_said_when_an_event_finds_no_relay() {
+    let (told, heard) = std::sync::mpsc::channel();
+    let port = far_end(move |_, _, mut stream| {
+        stream.write_all(&CONNACK_V311).unwrap();
+        let mut first = [0; 4];
+        stream.read_exact(&mut first).unwrap();
+        stream.write_all(&[0x40, 2, 0, 1]).unwrap();
+        let mut all = Vec::new();
+        // An acknowledgement that came too late resets the connection behind the last bytes.
+        let _ = stream.read_to_end(&mut all);
+        told.send(all).unwrap();
+    });
+    let Door {
+        commands,
+        mut events,
+        task,
+    } = Door::open(settings(port, Protocol::V311));
+    let Some(LinkEvent::Up { attempt, .. }) = events.recv().await else {
+        panic!("no connection");
+    };
+    drop(events);
+    let packets = vec![0x11; 4];
+    let write = LinkCommand::Write { attempt, packets };
+    commands.send(write).await.unwrap();
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), [0xE0, 0]);
+    drop(commands);
 }
 
 #[tokio::test]
@@ -90,7 +160,7 @@ async fn does_the_reason_of_a_disconnect_reach_the_relay() {
     });
     let mut door = Door::open(settings(port, Protocol::V5));
     let (attempt, _) = door.up().await;
-    assert_eq!(door.down().await, (attempt, Some(0x95)));
+    assert_eq!(door.end().await, (attempt, Some(0x95), true));
 }
 
 #[tokio::test]
