@@ -122,6 +122,9 @@ impl World {
             self.cloud.trouble(&mut self.dice, self.now);
             self.turn();
         }
+        if self.dice.permille(200) {
+            return self.finish();
+        }
         self.cloud.heal();
         let mut turns = 0;
         while !(self.relay.is_idle() && self.devices.iter().all(Device::is_done)) {
@@ -136,6 +139,19 @@ impl World {
             self.turn();
         }
         self.check_ends();
+    }
+
+    /// The end in the middle of things: what is in the lanes is turned away, the rest counted out.
+    fn finish(&mut self) {
+        let _ = self.relay.finish();
+        for batch in std::mem::take(&mut self.lanes).into_iter().flatten() {
+            for message in &batch.messages {
+                self.handed[message.class.index().min(self.classes.len())] += 1;
+            }
+            let _ = self.relay.turn_away(batch);
+        }
+        assert!(self.relay.is_idle(), "{:?}", self.relay.in_memory());
+        self.check();
     }
 
     fn turn(&mut self) {

@@ -286,5 +286,9 @@ impl Drive {
         for (account, memory) in self.relay.ledger().accounts().iter().zip(in_memory) {
             tracing::info!(target: "tidegate::account", "{}", account.line(memory));
         }
+        let unreadable = self.relay.unreadable();
+        if unreadable > 0 {
+            tracing::info!(target: "tidegate::account", "conditions could not read {unreadable} payloads; those did not match");
+        }
     }
 }

@@ -309,7 +309,7 @@ impl Relay {
                 messages: (queue.waiting()
                     + queue.held()
                     + self.outbound.in_flight(class)
-                    + self.setbacks.count(class)
+                    + self.setbacks.waiting(class)
                     - self.doubles.surplus(class)) as u64,
                 bytes: queue.bytes() + queue.held_bytes(),
             }
@@ -433,7 +433,7 @@ impl Relay {
             self.queues.expire_front(class, now, &mut self.ends);
         }
         self.queues.observe(now, &mut self.ends, |class, level| {
-            tracing::info!("class {} is now {level:?}", class.name);
+            tracing::info!("class {} is now {}", class.name, level.of(class.delivery));
         });
     }
 

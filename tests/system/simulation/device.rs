@@ -103,7 +103,12 @@ impl Device {
             } else {
                 QoS::AtMostOnce
             };
-            messages.push(self.message(self.next, class, qos, now, dice.permille(20)));
+            let mut message = self.message(self.next, class, qos, now, dice.permille(20));
+            // Classes that may lose have times to live, some of them short.
+            if (1..=2).contains(&class) && dice.permille(300) {
+                message.expires = now.after(Duration::from_millis(dice.below(3000)));
+            }
+            messages.push(message);
         }
         self.batch(messages, now, classes)
     }

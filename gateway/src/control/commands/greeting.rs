@@ -128,7 +128,7 @@ fn fate(delivery: Delivery) -> &'static str {
             "is held unacknowledged, nothing is lost, and when memory is full its senders are paused"
         }
         Delivery::Buffered => "is kept, and when memory is full the oldest is shed",
-        Delivery::Latest => "is kept, and when memory runs short only the newest of each key",
+        Delivery::Latest => "is kept, and after 2 s only the newest of each key",
     }
 }
 

@@ -80,7 +80,10 @@ fn points_at(remote: &RemoteSettings, listener: &ListenerSettings) -> bool {
     remote.port == listener.bind.port()
         && match remote.host.parse::<IpAddr>() {
             Ok(ip) => listens_at(ip),
-            Err(_) => remote.host == "localhost" && listener.bind.ip().is_loopback(),
+            Err(_) => {
+                let ip = listener.bind.ip();
+                remote.host == "localhost" && (ip.is_loopback() || ip.is_unspecified())
+            }
         }
 }
 

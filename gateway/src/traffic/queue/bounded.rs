@@ -283,7 +283,12 @@ impl Queues {
         let queue = &mut self.classes[index];
         let merges = queue.settings.delivery == Delivery::Latest && queue.places.is_none();
         if let Some(level) = queue.pressure.shed(now) {
-            tracing::info!("class {} is now {level:?}", queue.settings.name);
+            let delivery = queue.settings.delivery;
+            tracing::info!(
+                "class {} is now {}",
+                queue.settings.name,
+                level.of(delivery)
+            );
         }
         if merges {
             self.follow(index, ends);

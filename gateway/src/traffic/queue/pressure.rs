@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::super::message::Tick;
+use super::Delivery;
 
 /// How hard a class is pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,21 @@ pub enum Level {
     Coalescing,
     /// The class is full: what it may lose is shed.
     Shedding,
+}
+
+impl Level {
+    /// The level in an operator's words, for a class of this delivery.
+    #[must_use]
+    pub const fn of(self, delivery: Delivery) -> &'static str {
+        match (self, delivery) {
+            (Self::Calm, _) => "calm",
+            (Self::Coalescing, Delivery::Latest) => {
+                "coalescing: only the newest value of each key stays"
+            }
+            (Self::Coalescing, _) => "under pressure: its messages wait",
+            (Self::Shedding, _) => "shedding: it or one of its clients has no more room",
+        }
+    }
 }
 
 /// A queue this full (in 1/1000 of its bound) is under pressure...

@@ -40,6 +40,8 @@ struct LinkState {
     out: Vec<u8>,
     publishes: Option<Bucket>,
     giving_up: GivingUp,
+    /// Largest packet that the upstream announced when it was last up, in bytes.
+    announced_bytes_max: u64,
     /// The last connection ended before anything was acknowledged.
     barren: bool,
     paused_until: Tick,
@@ -68,6 +70,7 @@ impl Outbound {
                 .publish_max
                 .map(|rate| Bucket::new(u64::from(rate), Tick::ZERO)),
             giving_up: GivingUp::No,
+            announced_bytes_max: u64::MAX,
             barren: false,
             paused_until: Tick::ZERO,
         };
@@ -97,6 +100,7 @@ impl Outbound {
         state.giving_up = GivingUp::No;
         state.out.clear();
         state.paused_until = Tick::ZERO;
+        state.announced_bytes_max = u64::from(limits.packet_bytes_max);
         state.window.restart(limits, state.barren);
     }
 
@@ -250,16 +254,13 @@ impl Outbound {
         Some(LinkCommand::Write { attempt, packets })
     }
 
-    /// Whether the upstream is known to take no message so large.
+    /// Whether the upstream is known to take no message so large, by the configuration or by what it
+    /// announced when it was last up.
     #[must_use]
     pub fn is_too_large(&self, message: &Message) -> bool {
-        let announced = self.links.iter().filter(|link| link.up);
-        let announced = announced.map(|link| u64::from(link.window.limits().packet_bytes_max));
-        let bytes_max = announced
-            .min()
-            .unwrap_or(u64::MAX)
-            .min(self.packet_bytes_max);
-        bytes_max < u64::MAX && self.encoder.bytes_at_least(message) > bytes_max
+        let announced = self.links.iter().map(|link| link.announced_bytes_max);
+        let bytes_max = announced.fold(self.packet_bytes_max, u64::min);
+        bytes_max < u64::MAX && self.encoder.bytes_at_most(message) > bytes_max
     }
 
     /// Whether any connection is up.

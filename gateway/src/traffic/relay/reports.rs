@@ -86,12 +86,15 @@ impl Relay {
                 self.outbound.pause(link, now.after(QUOTA_PAUSE));
                 self.back.push(message);
             }
-            _ => self.strike(
-                link,
-                message,
-                now,
-                &format!("the upstream refuses it ({reason:#04x})"),
-            ),
+            _ => {
+                tracing::warn!(
+                    "the upstream refuses a message of class {} on {:?} ({reason:#04x}); it is tried again later",
+                    self.classes[message.class.index()].name,
+                    message.body.topic(),
+                );
+                let ruling = self.setbacks.refusal(message, now);
+                self.follow(link, ruling, "", now);
+            }
         }
     }
 
@@ -104,18 +107,17 @@ impl Relay {
                 continue;
             }
             if alone && by_peer {
+                let ruling = self.setbacks.strike(sent.message, self.delivered, now);
                 let why = "the upstream ends the connection whenever it is sent";
-                self.strike(link, sent.message, now, why);
+                self.follow(link, ruling, why, now);
             } else {
                 self.back.push(sent.message);
             }
         }
     }
 
-    /// Sets a message that met with refusal aside for a while, so that it wedges nothing; the third
-    /// time, if others passed meanwhile, it is a dead letter.
-    fn strike(&mut self, link: Link, message: Message, now: Tick, why: &str) {
-        match self.setbacks.strike(message, self.delivered, now) {
+    fn follow(&mut self, link: Link, ruling: Ruling, why: &str, now: Tick) {
+        match ruling {
             Ruling::Aside => {}
             Ruling::BackToFront(message) => {
                 // So many refusals are the upstream's doing: it is not asked at full speed again.

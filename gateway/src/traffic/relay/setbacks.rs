@@ -1,6 +1,7 @@
 //! One bad message wedges nothing: what the upstream refuses without saying that it is for good, or
-//! what was alone in flight when a connection ended, is set aside for a while so that others pass.
-//! The third time it is a dead letter, if others did pass meanwhile; else the upstream is to blame.
+//! what was alone in flight when it ended a connection, is set aside for a while so that others pass.
+//! What ended its third connection is a dead letter, if others did pass meanwhile; else the upstream
+//! is to blame. A mere refusal, by a wrong access list for one, is tried again for ever.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -42,8 +43,23 @@ pub enum Ruling {
 }
 
 impl Setbacks {
-    /// One more setback; `delivered` counts all messages delivered so far.
+    /// A refusal that may not be for good: the message waits aside, longer each time.
+    pub fn refusal(&mut self, message: Message, now: Tick) -> Ruling {
+        let strikes = self.count(&message, 0);
+        self.set_aside(message, strikes.count, now)
+    }
+
+    /// A connection ended while the message was alone in flight; `delivered` counts all messages
+    /// delivered so far.
     pub fn strike(&mut self, message: Message, delivered: u64, now: Tick) -> Ruling {
+        let strikes = self.count(&message, delivered);
+        if strikes.count >= STRIKES_MAX && delivered > strikes.delivered {
+            return Ruling::DeadLetter(Box::new(message));
+        }
+        self.set_aside(message, strikes.count, now)
+    }
+
+    fn count(&mut self, message: &Message, delivered: u64) -> Strikes {
         let first = Strikes {
             count: 0,
             delivered,
@@ -51,13 +67,14 @@ impl Setbacks {
         let strikes = self.strikes.entry(message.sequence).or_insert(first);
         strikes.count += 1;
         self.total += 1;
-        if strikes.count >= STRIKES_MAX && delivered > strikes.delivered {
-            return Ruling::DeadLetter(Box::new(message));
-        }
+        *strikes
+    }
+
+    fn set_aside(&mut self, message: Message, times: u32, now: Tick) -> Ruling {
         if self.aside.len() >= ASIDE_MAX {
             return Ruling::BackToFront(Box::new(message));
         }
-        let doublings = (strikes.count - 1).min(6);
+        let doublings = times.saturating_sub(1).min(6);
         self.aside
             .push((now.after(ASIDE * (1 << doublings)), message));
         Ruling::Aside
@@ -91,7 +108,7 @@ impl Setbacks {
 
     /// Messages of a class that wait aside.
     #[must_use]
-    pub fn count(&self, class: ClassId) -> usize {
+    pub fn waiting(&self, class: ClassId) -> usize {
         let of_class = self
             .aside
             .iter()

@@ -127,16 +127,38 @@ impl Encoder {
         Ok(bytes)
     }
 
-    /// The size that the packet would have at least, known before anything is written: without the
-    /// properties that depend on the time.
+    /// The most that the packet can take, known before anything is written.
     #[must_use]
-    pub fn bytes_at_least(&self, message: &Message) -> u64 {
-        let topic = self.topic_bytes(message.body.topic_bytes());
+    pub fn bytes_at_most(&self, message: &Message) -> u64 {
+        /// A user property's identifier and two lengths.
+        const USER: usize = 5;
+        /// Decimal digits of 64 bits; hexadecimal ones are fewer.
+        const NUMBER: usize = 20;
+        /// First byte, remaining length, topic length, packet id.
+        const HEAD: usize = 1 + 4 + 2 + 2;
+        let id = USER + ID_PROPERTY.len() + self.id_stem.len() + NUMBER;
+        let class = self.classes.get(message.class.index());
+        let full = USER
+            + CLASS_PROPERTY.len()
+            + class.map_or(0, |name| name.len())
+            + USER
+            + RECEIVED_PROPERTY.len()
+            + NUMBER
+            + USER
+            + COUNT_PROPERTY.len()
+            + NUMBER;
+        let ours = match self.properties {
+            PropertiesPolicy::None => 0,
+            PropertiesPolicy::Id => id,
+            PropertiesPolicy::Full => id + full,
+        };
         let properties = match self.protocol {
             Protocol::V311 => 0,
-            Protocol::V5 => 1 + message.body.properties().len(),
+            // Their length, and the expiry.
+            Protocol::V5 => 4 + 5 + message.body.properties().len() + ours,
         };
-        (6 + topic + properties + message.body.payload().len()) as u64
+        let topic = self.topic_bytes(message.body.topic_bytes());
+        (HEAD + topic + properties + message.body.payload().len()) as u64
     }
 
     fn write_properties(&mut self, message: &Message, (now, wall): (Tick, WallTime)) {
