@@ -182,14 +182,13 @@ impl Gateway {
         wait_for(&what, deadline, || {
             // Read before its lines: what it said at its end is among them.
             let ended = self.collectors.iter().all(JoinHandle::is_finished);
-            let lines = self.lines.lock().unwrap();
-            let mut found = lines.iter();
-            let found = found.find(|line| {
+            // A copy: a failed test still shows what it said.
+            let found = self.lines().into_iter().find(|line| {
                 let line = line.to_lowercase();
                 parts.iter().any(|part| line.contains(part))
             });
             assert!(found.is_some() || !ended, "it ended without {parts:?}");
-            found.cloned()
+            found
         })
     }
 

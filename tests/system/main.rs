@@ -24,6 +24,7 @@ mod bad_input;
 mod configuration;
 mod from_a_broker;
 mod from_devices;
+mod held;
 mod lost_acknowledgements;
 mod own_tools;
 mod restarts;

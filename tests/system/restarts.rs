@@ -85,13 +85,29 @@ impl Load {
 
 /// Runs the load with five faults in it, then holds what came out against the truth.
 fn fault_five_times(options: &BrokerOptions, fault: impl Fn(&mut Site, &mut Load)) {
+    fault_five_times_over(2, Version::V5, options, fault);
+}
+
+/// The same over so many connections in this version.
+fn fault_five_times_over(
+    connections: usize,
+    version: Version,
+    options: &BrokerOptions,
+    fault: impl Fn(&mut Site, &mut Load),
+) {
+    let protocol = match version {
+        Version::V311 => "3.1.1",
+        Version::V5 => "5",
+    };
     let mut site = Site::on_broker(options, |configuration| {
         configuration
             .uplink("retry_max = \"1s\"")
+            .uplink(&format!("connections = {connections}"))
+            .uplink(&format!("protocol = \"{protocol}\""))
             .section(CLASSES)
             .rule("sure/#", "sure")
     });
-    site.proxy.wait_for_connections(2);
+    site.proxy.wait_for_connections(connections);
     let mut load = Load::new(site.port());
     for _ in 0..FAULTS {
         load.run(BETWEEN);
@@ -110,6 +126,10 @@ fn fault_five_times(options: &BrokerOptions, fault: impl Fn(&mut Site, &mut Load
     nothing_is_credited_to_another(&load, &site.proxy);
     nothing_overtakes(&site.proxy);
     repeats_are_bounded(&site.proxy);
+    for connection in site.proxy.connections() {
+        assert_eq!(connection.version, version);
+        assert!(connections == 2 || !connection.client_id.ends_with("-urgent"));
+    }
 }
 
 /// The devices go on while the broker is away.
@@ -181,4 +201,12 @@ fn do_five_restarts_with_the_session_lost_lose_nothing() {
 #[test]
 fn do_five_cuts_of_both_connections_lose_nothing() {
     fault_five_times(&BrokerOptions::default(), |site, _| site.proxy.cut());
+}
+
+#[test]
+fn do_five_restarts_on_one_connection_of_mqtt_3_1_1_lose_nothing() {
+    let options = BrokerOptions::default();
+    fault_five_times_over(1, Version::V311, &options, |site, load| {
+        restart(site, load, Stop::Kill);
+    });
 }

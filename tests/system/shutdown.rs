@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::Device;
 use crate::site::Site;
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, code, wait_until};
 use crate::wire::Version;
 
 #[test]
@@ -97,7 +97,9 @@ fn does_a_second_signal_end_it_at_once() {
     assert!(site.gateway.runs(), "it drains");
     let start = Instant::now();
     site.gateway.signal("INT");
-    site.gateway.wait_for_end(SOON);
+    let status = site.gateway.wait_for_end(SOON);
+    // 128 and the number of SIGINT, as shells have it.
+    assert_eq!(code(status), 130);
     let took = start.elapsed();
     assert!(took < Duration::from_secs(2), "it took {took:?}");
 }

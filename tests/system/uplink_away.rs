@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, Stop};
@@ -232,6 +233,47 @@ fn does_buffered_overflow_shed_the_oldest_and_count_it() {
     let shed = ledger.count("normal", "shed");
     assert!(shed > 0, "600 messages of 16 KiB fit into 4 MiB?");
     assert_eq!(shed, 600 - arrived.len() as u64);
+}
+
+#[test]
+fn does_a_message_whose_time_ran_out_while_the_uplink_was_away_count_as_expired() {
+    const CLASSES: &str = r#"
+[[class]]
+name = "critical"
+delivery = "guaranteed"
+[[class]]
+name = "normal"
+delivery = "buffered"
+ttl = "2s"
+[[class]]
+name = "low"
+delivery = "latest"
+"#;
+    let mut site =
+        Site::with(|configuration| configuration.uplink("retry_max = \"1s\"").section(CLASSES));
+    site.proxy.wait_for_connections(2);
+    site.proxy.go_away();
+    let mut device = Device::new(site.port(), Version::V311, "d");
+    for number in 0..10 {
+        device.publish("value/a", format!("old {number}"), number % 2);
+        device.publish("low/a", format!("{number}"), 1);
+    }
+    device.ping();
+    device.wait_all_answered(SOON);
+    sleep(Duration::from_millis(2_100));
+    site.proxy.come_back();
+    site.proxy.wait_for_connections(2);
+    device.publish("value/a", "new", 1);
+    site.far.wait_for_topic("value/a", SOON);
+    let ledger = site.terminate();
+    assert_eq!(site.far.texts("value/a"), ["new"]);
+    assert_eq!(ledger.count("normal", "received"), 11);
+    assert_eq!(ledger.count("normal", "expired"), 10);
+    assert_eq!(ledger.count("normal", "delivered"), 1);
+    // Without a time to live the newest still goes.
+    assert_eq!(ledger.count("low", "expired"), 0);
+    let low = site.far.texts("low/a");
+    assert_eq!(low.last().map(String::as_str), Some("9"));
 }
 
 #[test]

@@ -473,3 +473,6 @@ fn share_max(senders: &Senders, sender: DoorId, class: &ClassSettings) -> u64 {
         class.client_bytes_max
     }
 }
+
+#[cfg(test)]
+mod tests;
