@@ -27,8 +27,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
@@ -53,6 +54,17 @@ const ACCEPT_BACKLOG: u32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// The longest: a file descriptor that was freed is used within a second.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// From the first byte of a packet to its last, so that a client which stops in the middle does not
+/// keep its place and up to `packet_max` of memory, whatever its keep-alive. The default largest
+/// packet, 2 MiB, comes in this time over 56 kbit/s, a slow field radio; alarms of some hundred
+/// bytes come over anything.
+const PACKET_TIME_MAX: Duration = Duration::from_secs(300);
+/// Once TCP's probes have begun, one goes out this often: slower than a slow radio's round trip.
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+/// Probes in a row without an answer that end the connection, so after two minutes: a radio may
+/// change its cell.
+const PROBES_MAX: u32 = 8;
 
 /// Why there is no listener.
 #[derive(Debug)]
@@ -98,6 +110,8 @@ impl std::error::Error for ListenerError {}
 struct Patience {
     /// From accept to a whole CONNECT.
     connect: Duration,
+    /// From the first byte of any later packet to its last.
+    packet: Duration,
     /// For a client that reads none of its answers.
     write: Duration,
     /// For a client to close after it was told why.
@@ -110,6 +124,7 @@ struct Patience {
 /// connection no longer.
 const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(10),
+    packet: PACKET_TIME_MAX,
     write: Duration::from_secs(10),
     linger: Duration::from_millis(500),
     idle: Duration::from_secs(1),
@@ -208,6 +223,20 @@ fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(ACCEPT_BACKLOG)
 }
 
+/// Lets TCP find out whether a quiet peer is still there: a 3.1.1 client without keep-alive that lost
+/// its power would hold its place for ever. Not before the longest keep-alive: who keeps one costs no
+/// probe, and MQTT judges it first. The kernel takes whole seconds, at most 32767.
+fn probe_after(stream: &TcpStream, keep_alive_max: Duration) {
+    let quiet = Duration::from_secs(keep_alive_max.as_secs().clamp(1, 32_767));
+    let probes = TcpKeepalive::new()
+        .with_time(quiet)
+        .with_interval(PROBE_INTERVAL)
+        .with_retries(PROBES_MAX);
+    if let Err(cause) = SockRef::from(stream).set_tcp_keepalive(&probes) {
+        debug!("a connection goes without TCP keep-alive: {cause}");
+    }
+}
+
 /// A panic costs one client its connection; it is a defect, so a person is needed.
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(cause) = ended
@@ -248,6 +277,7 @@ impl Porter {
                         // Acknowledgements are small and wait for nothing; without it they are
                         // late, not wrong.
                         let _ = stream.set_nodelay(true);
+                        probe_after(&stream, self.shared.settings.keep_alive_max);
                         self.admit(stream, peer, tasks);
                     }
                     Err(cause) => pause = self.back_off(pause, &cause).await,

@@ -48,6 +48,9 @@ pub const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Keeps both connections to one broker until [`Phase::Stop`] or until the relay is gone. What goes
 /// wrong is said in the log and tried again for ever. Cancel safe: dropping it closes both sockets,
 /// and the broker keeps what was not acknowledged.
+///
+/// # Panics
+/// A connection's task did: a defect, with which the source cannot go on.
 pub async fn run(
     settings: Arc<SourceSettings>,
     rules: Arc<Rules>,
@@ -69,9 +72,20 @@ pub async fn run(
             }
         });
     }
+    end(both, &settings.name).await;
+}
+
+/// Waits for both. A panic of one goes on in the caller, who ends the run: with half of its
+/// connections a source would look well and bring half of its topics.
+async fn end(mut both: JoinSet<()>, name: &str) {
     while let Some(ended) = both.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!("{}: a connection's task failed: {error}", settings.name);
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!(
+                "{name}: a connection's task failed, so the gateway ends; please report this: {error}"
+            );
+            std::panic::resume_unwind(error.into_panic());
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) enum Ending {
     Fault(Fault),
     /// Nothing was heard for one and a half keep-alive intervals.
     Silent,
+    /// It began a packet and did not finish it in time.
+    Unfinished,
     /// The client does not read its answers.
     Deaf,
     /// The same client id connected again.
@@ -105,6 +107,9 @@ pub(super) struct Connection<S> {
     /// One and a half keep-alive intervals.
     silence_max: Option<Duration>,
     heard: Tick,
+    /// Since when the packet that stands in the buffer waits for its end; pauses of ours do not
+    /// count.
+    pub(super) unfinished_since: Option<Tick>,
     held_since: Option<Tick>,
     blocked_since: Option<Tick>,
     /// Whole packets may wait in the buffer for room elsewhere.
@@ -153,6 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session_expiry: agreement.session_expiry,
             silence_max: agreement.keep_alive.map(|interval| interval * 3 / 2),
             heard: now,
+            unfinished_since: None,
             blocked_since: None,
             ended: false,
             draining: false,
@@ -183,6 +189,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Turn::Read | Turn::Resume => self.heard = now,
         }
         self.stalled = self.take_packets(now)?;
+        if !self.buffer.unread().is_empty() {
+            self.unfinished_since.get_or_insert(now);
+        }
         self.lanes.unsent.unreadable += self.classifier.take_unreadable();
         if self.ended && !self.stalled {
             return Err(Ending::Gone);
@@ -201,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let full = self.is_full();
         if self.paused && !full {
             self.heard = self.shared.clock.now();
+            self.unfinished_since = self.unfinished_since.and(Some(self.heard));
         }
         self.paused = full;
         self.note_pause();
@@ -369,20 +379,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Silence, holding, deafness, idleness. Each moves on as things happen; the timer is set to
-    /// the earliest and looks again when it is due.
-    fn deadlines(&self) -> [Tick; 4] {
+    /// Silence, an unfinished packet, holding, deafness, idleness. Each moves on as things happen;
+    /// the timer is set to the earliest and looks again when it is due.
+    fn deadlines(&self) -> [Tick; 5] {
         let patience = &self.shared.patience;
         let after =
             |since: Option<Tick>, wait: Duration| since.map_or(Tick::NEVER, |at| at.after(wait));
-        // The keep-alive clock stands still while the gateway does not read.
-        let silence = match self.silence_max {
-            Some(wait) if !self.paused => self.heard.after(wait),
-            _ => Tick::NEVER,
-        };
+        // The client's clocks stand still while the gateway does not read.
+        let counted = |since: Option<Tick>| since.filter(|_| !self.paused);
+        let silence = self
+            .silence_max
+            .map_or(Tick::NEVER, |wait| after(counted(Some(self.heard)), wait));
         let idle = self.buffer.is_grown().then_some(self.heard);
         [
             silence,
+            after(counted(self.unfinished_since), patience.packet),
             after(self.held_since, self.shared.settings.hold_max),
             after(self.blocked_since, patience.write),
             after(idle, patience.idle),
@@ -390,7 +401,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn on_time(&mut self, now: Tick) -> Result<(), Ending> {
-        let [silence, held, blocked, idle] = self.deadlines();
+        let [silence, unfinished, held, blocked, idle] = self.deadlines();
         if held <= now {
             return Err(Ending::HeldTooLong);
         }
@@ -399,6 +410,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if silence <= now {
             return Err(Ending::Silent);
+        }
+        if unfinished <= now {
+            return Err(Ending::Unfinished);
         }
         if idle <= now {
             self.buffer.shrink();

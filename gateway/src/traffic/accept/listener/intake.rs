@@ -38,6 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break Err(ending);
             }
             buffer.take(len);
+            self.unfinished_since = None;
         };
         self.buffer = buffer;
         taken

@@ -29,6 +29,11 @@ impl Ending {
             Self::Gone | Self::Disconnected { .. } | Self::Deaf => None,
             Self::Fault(fault) => Some((fault.reason, fault.what)),
             Self::Silent => Some((reason::KEEP_ALIVE_TIMEOUT, "")),
+            // No code names it; this one's sense, no whole packet in time, is the nearest.
+            Self::Unfinished => Some((
+                reason::KEEP_ALIVE_TIMEOUT,
+                "a packet was begun and not finished in time",
+            )),
             Self::TakenOver => Some((reason::TAKEN_OVER, "")),
             Self::HeldTooLong | Self::Returned => Some((
                 reason::QUOTA_EXCEEDED,
@@ -44,7 +49,7 @@ impl Ending {
     const fn fires_will(self, unheard: bool) -> bool {
         match self {
             Self::Gone | Self::TakenOver => !unheard,
-            Self::Fault(_) | Self::Silent | Self::Deaf => true,
+            Self::Fault(_) | Self::Silent | Self::Unfinished | Self::Deaf => true,
             Self::Disconnected { will } => will,
             Self::HeldTooLong | Self::Returned | Self::DoorClosed | Self::Stop => false,
         }
@@ -60,6 +65,11 @@ impl Ending {
             Self::Silent => info!(
                 "{label} was not heard for one and a half keep-alive intervals and was closed; \
                  see whether the device is up and in reach"
+            ),
+            Self::Unfinished => warn!(
+                "{label} began a packet and did not finish it within {} s and was closed; see \
+                 whether its link is too slow for what it sends, or check its MQTT library",
+                shared.patience.packet.as_secs()
             ),
             Self::Deaf => warn!(
                 "{label} has read none of its answers for {} s and was closed; \

@@ -36,6 +36,23 @@ async fn left_over(broker: &Broker, settings: SourceSettings) -> Vec<String> {
     left
 }
 
+#[tokio::test]
+async fn does_a_panic_of_one_connection_end_the_source_and_the_other_connection() {
+    let (open, closed) = tokio::sync::oneshot::channel::<()>();
+    let mut both = tokio::task::JoinSet::new();
+    both.spawn(async move {
+        std::future::pending::<()>().await;
+        drop(open);
+    });
+    both.spawn(async { panic!("a defect") });
+    let source = tokio::spawn(super::end(both, "plant"));
+    let ended = tokio::time::timeout(Duration::from_secs(10), source).await;
+    let panic = ended.unwrap().unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"a defect"));
+    let other = tokio::time::timeout(Duration::from_secs(10), closed).await;
+    assert!(other.unwrap().is_err(), "it lives on");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn is_each_message_taken_once_and_acknowledged_in_order() {
     for protocol in BOTH {

@@ -23,6 +23,102 @@ async fn is_a_client_that_never_finishes_a_packet_closed_by_keep_alive() {
     site.empty().await;
 }
 
+/// The packet's time is short, everything else as ever.
+fn hasty(packet: Duration) -> Site {
+    let mut settings = settings();
+    settings.hold_max = DEADLINE;
+    Site::with(settings, |patience| patience.packet = packet)
+}
+
+#[tokio::test]
+async fn is_a_client_without_keep_alive_that_never_finishes_a_packet_closed() {
+    let mut site = hasty(Duration::from_millis(100));
+    let mut device = site.device(&connect_311("d", true, 0), WELCOME).await;
+    // A whole packet before it does not help.
+    device.send(&publish_311(0x30, 0, "a", "whole")).await;
+    device.send(&publish_311(0x32, 1, "a", "xyz")[..5]).await;
+    assert_eq!(site.message().await.body.payload(), b"whole");
+    device.expect_end().await;
+    drop(device);
+    site.empty().await;
+}
+
+#[tokio::test]
+async fn is_a_client_that_drips_a_packet_for_ever_closed() {
+    let mut site = hasty(Duration::from_millis(300));
+    let mut device = site.device(&connect_5("d", true, b""), &welcome_5(0)).await;
+    let large = publish_5(0x30, 0, "a", b"", &"x".repeat(50_000));
+    let drip = async {
+        for byte in large {
+            if device.0.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(drip).await;
+    device.expect_disconnect(0x8D).await;
+    assert!(site.silent());
+}
+
+#[tokio::test]
+async fn are_slow_but_whole_packets_taken() {
+    let mut site = hasty(Duration::from_millis(1000));
+    let mut device = site.device(&connect_311("d", true, 0), WELCOME).await;
+    // Together they take longer than one may; each brings the first byte of the next.
+    let stream = publish_311(0x30, 0, "a", "slow").repeat(8);
+    device.send(&stream[..1]).await;
+    for part in stream[1..].chunks(stream.len() / 8) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        device.send(part).await;
+    }
+    for _ in 0..8 {
+        assert_eq!(site.message().await.body.payload(), b"slow");
+    }
+    // Nothing is unfinished now, so a silence is no fault.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    device.ping().await;
+}
+
+#[tokio::test]
+async fn does_a_pause_stop_the_clock_of_an_unfinished_packet() {
+    let mut site = hasty(Duration::from_millis(500));
+    let mut device = site.device(&connect_311("d", true, 0), WELCOME).await;
+    let second = publish_311(0x32, 2, "a", "second");
+    device.send(&publish_311(0x32, 1, "a", "first")).await;
+    let first = site.message().await;
+    let door = first.receipt.door;
+    device.send(&second[..5]).await;
+    site.notify(door, vec![Notice::Held]).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    site.notify(door, vec![Notice::Released]).await;
+    site.accept(&first).await;
+    device.expect(&puback(1)).await;
+    device.send(&second[5..]).await;
+    assert_eq!(site.message().await.body.payload(), b"second");
+    // And runs again after it.
+    device.send(&second[..5]).await;
+    device.expect_end().await;
+}
+
+#[tokio::test]
+async fn are_quiet_peers_probed_by_tcp_behind_the_longest_keep_alive() {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let _peer = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    for (longest, quiet) in [(600, 600), (18 * 3600, 32_767)] {
+        probe_after(&stream, Duration::from_secs(longest));
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let set = socket.tcp_keepalive_time().unwrap();
+        assert_eq!(set, Duration::from_secs(quiet));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES_MAX);
+    }
+}
+
 #[tokio::test]
 async fn is_a_client_that_never_reads_closed_while_the_relay_never_waits() {
     let mut settings = settings();

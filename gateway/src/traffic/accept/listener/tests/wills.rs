@@ -48,6 +48,17 @@ async fn is_a_will_published_after_a_fault_and_after_a_disconnect_that_asks_for_
 }
 
 #[tokio::test]
+async fn is_a_will_published_after_a_packet_that_was_never_finished() {
+    let mut site = Site::with(settings(), |patience| {
+        patience.packet = Duration::from_millis(50)
+    });
+    let mut device = site.device(&connect(true, 0, 0), &welcome_5(0)).await;
+    device.send(&[0x30, 9, 0]).await;
+    device.expect_disconnect(0x8D).await;
+    expect_will(&mut site).await;
+}
+
+#[tokio::test]
 async fn is_no_will_published_after_disconnect() {
     let mut site = Site::new();
     let mut device = site.device(&connect(true, 0, 0), &welcome_5(0)).await;
