@@ -132,6 +132,12 @@ impl Device {
     pub fn notices(&mut self, notices: Vec<Notice>, now: Tick) {
         for notice in notices {
             match notice {
+                // Given back on this connection: it ends, and the next one brings everything again.
+                Notice::Returned { token } if self.tokens.contains_key(&token) => {
+                    self.tokens.clear();
+                    self.held_since = None;
+                    self.resend = true;
+                }
                 Notice::Returned { .. } => {}
                 Notice::Held => self.held_since = Some(now),
                 Notice::Released => self.held_since = None,
