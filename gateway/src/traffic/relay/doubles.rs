@@ -57,6 +57,11 @@ impl Doubles {
         self.remove_copy(sequence)
     }
 
+    /// Only one copy is left: the message is like any other again.
+    pub fn forget(&mut self, sequence: u64) {
+        self.by_sequence.remove(&sequence);
+    }
+
     /// Copies of a class in the windows beyond one for each unsettled message.
     #[must_use]
     pub fn surplus(&self, class: ClassId) -> usize {

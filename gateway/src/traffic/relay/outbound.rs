@@ -2,6 +2,7 @@
 //! yet handed over, and what limits them. It sends what it is given and says what came of it; which
 //! message is next is the relay's decision.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::message::{ClassId, Message, Tick, WallTime};
@@ -220,6 +221,11 @@ impl Outbound {
         let patience = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
         let since = Tick::from_micros(now.micros().saturating_sub(patience));
         self.links[link as usize].window.double_next(since)
+    }
+
+    /// These messages have no copy on the other connection any more.
+    pub fn undouble(&mut self, link: Link, sequences: &HashSet<u64>) {
+        self.links[link as usize].window.undouble(sequences);
     }
 
     /// Gives a connection up: it was overtaken by the other one.

@@ -2,6 +2,8 @@
 //! says why it does not, a broken connection gives back what was in flight, and an acknowledgement that
 //! is late gives an alarm its second chance.
 
+use std::collections::HashSet;
+
 use super::super::message::{Message, Tick, WallTime};
 use super::super::send::{Ack, Link, LinkEvent};
 use super::super::settle::Outcome;
@@ -63,7 +65,9 @@ impl Relay {
                 Standing::Last => {}
                 Standing::Settled => return,
                 // The other copy decides.
-                Standing::FirstOf(_) if !success => return,
+                Standing::FirstOf(_) if !success => {
+                    return self.single(link.other(), &HashSet::from([sequence]));
+                }
                 Standing::FirstOf(original) if original == link => {}
                 Standing::FirstOf(original) => self.outbound.give_up(original),
             }
@@ -102,9 +106,16 @@ impl Relay {
         let Some((sent, alone)) = self.outbound.down(link, attempt) else {
             return;
         };
+        let mut singles = HashSet::new();
         for sent in sent {
-            if sent.doubled && self.doubles.dropped(sent.message.sequence) != Standing::Last {
-                continue;
+            let sequence = sent.message.sequence;
+            match sent.doubled.then(|| self.doubles.dropped(sequence)) {
+                Some(Standing::FirstOf(_)) => {
+                    singles.insert(sequence);
+                    continue;
+                }
+                Some(Standing::Settled) => continue,
+                Some(Standing::Last) | None => {}
             }
             if alone && by_peer {
                 let ruling = self.setbacks.strike(sent.message, self.delivered, now);
@@ -114,6 +125,18 @@ impl Relay {
                 self.back.push(sent.message);
             }
         }
+        if !singles.is_empty() {
+            self.single(link.other(), &singles);
+        }
+    }
+
+    /// Messages whose copy over the other connection is gone are in flight once again, and may get
+    /// another second chance: later ones that get theirs must not overtake them.
+    fn single(&mut self, link: Link, sequences: &HashSet<u64>) {
+        for sequence in sequences {
+            self.doubles.forget(*sequence);
+        }
+        self.outbound.undouble(link, sequences);
     }
 
     fn follow(&mut self, link: Link, ruling: Ruling, why: &str, now: Tick) {

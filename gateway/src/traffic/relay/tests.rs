@@ -400,6 +400,25 @@ fn is_a_doubled_alarm_sent_again_when_both_connections_end() {
     assert_eq!(world.ended(FIRST, Outcome::Delivered), 1);
 }
 
+/// The copy's connection broke and the message kept its mark: later alarms got a second chance, it
+/// never again, and they overtook it (found by seed 17641 of the simulation).
+#[test]
+fn does_a_message_whose_copy_is_lost_get_another_second_chance() {
+    let (mut world, [original, _]) = doubled();
+    world.down(Link::Bulk, true);
+    assert!(world.turn().is_empty());
+    world.up(Link::Bulk);
+    let again = world.turn();
+    assert_eq!(payloads(&again), ["alarm"]);
+    assert_eq!(
+        (again[0].link, &again[0].properties),
+        (Link::Bulk, &original.properties)
+    );
+    world.answer(&again[0], 0);
+    assert_eq!(world.answers(), [(1, Answer::Accepted)]);
+    assert_eq!(world.ended(FIRST, Outcome::Delivered), 1);
+}
+
 #[test]
 fn is_a_guaranteed_message_answered_only_after_its_own_puback() {
     let mut world = World::new(|_| {});

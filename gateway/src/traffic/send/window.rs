@@ -10,7 +10,7 @@
 //! first the window doubles each round. It is delay-based because loss comes too late: a modem's
 //! buffer holds seconds.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use super::super::message::{ClassId, Message, Tick};
@@ -227,6 +227,13 @@ impl Window {
         let sent = late.find(|sent| sent.message.class == ClassId::FIRST && !sent.doubled)?;
         sent.doubled = true;
         Some(sent.message.clone())
+    }
+
+    /// These messages have no copy elsewhere any more.
+    pub fn undouble(&mut self, sequences: &HashSet<u64>) {
+        for sent in self.flight.iter_mut().flatten() {
+            sent.doubled &= !sequences.contains(&sent.message.sequence);
+        }
     }
 
     /// Marks the newest message as doubled: it is itself a copy.
