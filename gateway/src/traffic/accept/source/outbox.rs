@@ -88,28 +88,13 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::message::{Body, DoorId, QoS, Receipt, Tick};
+    use crate::traffic::message::sample;
 
     fn message(class: ClassId, token: Option<u32>, payload: usize) -> Message {
-        Message {
-            body: Body::new("t", &[], &vec![0; payload]),
-            class,
-            key: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            received: Tick::ZERO,
-            expires: Tick::NEVER,
-            publisher_expires: Tick::NEVER,
-            stands_for: 1,
-            sequence: 0,
-            receipt: Receipt {
-                door: DoorId {
-                    index: 0,
-                    generation: 0,
-                },
-                token,
-            },
-        }
+        let mut message = sample("t", &vec![0; payload]);
+        message.class = class;
+        message.receipt.token = token;
+        message
     }
 
     fn tokens(queue: &mut Queue) -> Vec<Vec<Option<u32>>> {
