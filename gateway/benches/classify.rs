@@ -146,6 +146,9 @@ fn classes() -> Vec<ClassSettings> {
         ttl: None,
         queue_bytes_max: 8 << 20,
         client_bytes_max: 8 << 20,
+        spool_bytes_max: None,
+        order: tidegate::traffic::spool::Order::LiveFirst,
+        replay_topic: None,
         keep_qos0: false,
     }]
 }

@@ -12,7 +12,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts the monotonic clock at tick 0.
+    /// Starts the monotonic clock at [`Tick::START`].
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the clock's door")]
     pub fn start() -> Self {
@@ -25,10 +25,7 @@ impl Clock {
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the clock's door")]
     pub fn now(&self) -> Tick {
-        Tick::from_micros(
-            u64::try_from(Instant::now().duration_since(self.start).as_micros())
-                .unwrap_or(u64::MAX),
-        )
+        Tick::START.after(Instant::now().duration_since(self.start))
     }
 
     /// Wall time now, in microseconds since 1970 (UTC). A clock that stands before 1970 reads 0.
@@ -44,6 +41,6 @@ impl Clock {
     /// The instant of a tick, for timers.
     #[must_use]
     pub fn instant(&self, tick: Tick) -> Instant {
-        self.start + Duration::from_micros(tick.micros())
+        self.start + tick.since(Tick::START)
     }
 }

@@ -318,6 +318,9 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
             queue_bytes_max,
             client_bytes_max: queue_bytes_max >> dice.below(3),
             // QoS 0 has no second chance, so a doubled alarm would overtake it.
+            spool_bytes_max: None,
+            order: tidegate::traffic::spool::Order::LiveFirst,
+            replay_topic: None,
             keep_qos0: index > 0 && dice.permille(200),
         }
     };

@@ -8,23 +8,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Monotonic time in microseconds since the process started.
+use super::spool::Position;
+
+/// Monotonic time in microseconds. The clock's door lets a process start at [`Tick::START`], so that
+/// what an earlier start received has a time too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(u64);
 
 impl Tick {
-    /// The start of the process.
+    /// Before everything.
     pub const ZERO: Self = Self(0);
+    /// When the process starts: a hundred years after [`Tick::ZERO`], older than any spool.
+    pub const START: Self = Self(100 * 365 * 86_400 * 1_000_000);
     /// Later than every other: "never", as a deadline.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// A tick from microseconds since the start.
+    /// A tick from microseconds since [`Tick::ZERO`].
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the start.
+    /// Microseconds since [`Tick::ZERO`].
     #[must_use]
     pub const fn micros(self) -> u64 {
         self.0
@@ -102,6 +107,24 @@ pub struct DoorId {
     pub index: u32,
     /// How often the slot was given away before.
     pub generation: u32,
+}
+
+impl DoorId {
+    /// Nobody: the sender of what was read back from the spool.
+    pub const NOBODY: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+}
+
+/// What makes a message one: the start that received it and its place in that start's order of
+/// receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The random number of the start.
+    pub epoch: u64,
+    /// The place.
+    pub sequence: u64,
 }
 
 /// The right to acknowledge one message to its sender. Unsettled by default: dropping one never
@@ -211,14 +234,29 @@ pub struct Message {
     pub publisher_expires: Tick,
     /// How many values it stands for: 1, and one more for each that it superseded.
     pub stands_for: u32,
-    /// Place in the order of receipt, given by the relay; with the gateway's id and epoch it is the
-    /// message id. 0 until then.
+    /// The random number of the start that received it.
+    pub epoch: u64,
+    /// Place in the order of receipt of that start, given by the relay; 0 until then. With the
+    /// gateway's id and the epoch it is the message id.
     pub sequence: u64,
+    /// Where it stands in the spool, if it does.
+    pub spooled: Option<Position>,
+    /// It was read back from the spool, for want of memory or after a restart.
+    pub replayed: bool,
     /// Whom to acknowledge.
     pub receipt: Receipt,
 }
 
 impl Message {
+    /// Its identity.
+    #[must_use]
+    pub const fn id(&self) -> MessageId {
+        MessageId {
+            epoch: self.epoch,
+            sequence: self.sequence,
+        }
+    }
+
     /// What the message takes in memory, in bytes: itself, its allocations with the allocator's
     /// overhead, and its share of a queue.
     #[must_use]
@@ -248,7 +286,10 @@ pub(crate) fn sample(topic: &str, payload: &[u8]) -> Message {
         expires: Tick::NEVER,
         publisher_expires: Tick::NEVER,
         stands_for: 1,
+        epoch: 0,
         sequence: 0,
+        spooled: None,
+        replayed: false,
         receipt: Receipt {
             door: DoorId {
                 index: 0,
@@ -299,7 +340,10 @@ mod tests {
                 expires: Tick::NEVER,
                 publisher_expires: Tick::NEVER,
                 stands_for: 1,
+                epoch: 0,
                 sequence: 0,
+                spooled: None,
+                replayed: false,
                 receipt: Receipt { door, token: None },
             };
             message.memory_bytes()

@@ -1,5 +1,5 @@
 //! The data plane, in the order in which a message passes: [`accept`], [`classify`], [`queue`],
-//! `schedule`, [`send`], [`settle`]. `relay` is the whole path on one page; [`lanes`] is what
+//! `schedule`, [`send`], [`settle`]; [`spool`] stands beside it. `relay` is the whole path on one page; [`lanes`] is what
 //! the doors and the relay say to each other.
 //!
 //! One task owns all path state. Rooms get the time as an argument and give effects as values; only
@@ -17,3 +17,4 @@ pub mod send;
 pub mod senders;
 pub mod settle;
 pub mod snapshot;
+pub mod spool;

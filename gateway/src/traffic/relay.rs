@@ -56,6 +56,7 @@ pub struct Relay {
     setbacks: Setbacks,
     delivered: u64,
     ledger: Ledger,
+    epoch: u64,
     sequence: u64,
     unreadable: u64,
     /// Something ended or a share changed since held messages were last looked at.
@@ -102,6 +103,7 @@ impl Relay {
             ledger: Ledger::new(names),
             memory_bytes_max: settings.memory_bytes_max,
             classes,
+            epoch: settings.epoch,
             sequence: 0,
             unreadable: 0,
             room_made: false,
@@ -142,6 +144,7 @@ impl Relay {
         self.unreadable += u64::from(batch.unreadable);
         for mut message in batch.messages {
             self.sequence += 1;
+            message.epoch = self.epoch;
             message.sequence = self.sequence;
             self.ledger.receive(message.class);
             if message.receipt.token.is_some() && self.senders.is_withdrawn(batch.door, batch.at) {
@@ -258,7 +261,7 @@ impl Relay {
             .into_iter()
             .flatten()
         {
-            if !sent.doubled || self.doubles.dropped(sent.message.sequence) == Standing::Last {
+            if !sent.doubled || self.doubles.dropped(sent.message.id()) == Standing::Last {
                 self.queues.release(&sent.message);
                 rest.push(sent.message);
             }
@@ -443,7 +446,7 @@ impl Relay {
         self.room_made |= !ends.is_empty();
         for (mut message, outcome) in ends.drain(..) {
             self.ledger.end(message.class, outcome);
-            self.setbacks.forget(message.sequence);
+            self.setbacks.forget(message.id());
             let answer = match outcome {
                 Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
                 _ => Answer::Accepted,

@@ -184,7 +184,10 @@ impl Device {
             expires: Tick::NEVER,
             publisher_expires: Tick::NEVER,
             stands_for: 1,
+            epoch: 0,
             sequence: 0,
+            spooled: None,
+            replayed: false,
             receipt: Receipt {
                 door: self.door,
                 token,

@@ -7,6 +7,7 @@ use super::finding::Span;
 use super::reader::{Range, Reading, Section, quoted};
 use super::tree::Table;
 use crate::traffic::queue::{ClassSettings, Delivery};
+use crate::traffic::spool::Order;
 
 /// Classes that a configuration may have: more would only differ in name.
 pub(super) const CLASSES_MAX: usize = 16;
@@ -83,6 +84,9 @@ fn standard(memory_bytes_max: u64) -> Classes {
         ttl,
         queue_bytes_max: memory_bytes_max,
         client_bytes_max: memory_bytes_max / 4,
+        spool_bytes_max: None,
+        order: order_of(delivery),
+        replay_topic: None,
         keep_qos0: false,
     };
     Classes {
@@ -102,13 +106,18 @@ fn settings(s: &mut Section<'_, '_, '_>, first: bool, memory_bytes_max: u64) -> 
         ..within(queue_bytes_max, "the class's `queue_max`")
     };
     let qos0 = [("raise", false), ("keep", true)];
+    let name = name(s);
+    let delivery = delivery(s);
     let settings = ClassSettings {
-        name: name(s),
-        delivery: delivery(s),
+        name,
+        delivery,
         weight: s.integer("weight", &WEIGHT),
         ttl: s.optional_time("ttl", &TTL),
         queue_bytes_max,
         client_bytes_max: s.size("client_max", &client),
+        spool_bytes_max: None,
+        order: order_of(delivery),
+        replay_topic: None,
         keep_qos0: s.choice("qos0", false, &qos0),
     };
     if first && s.has("weight") {
@@ -116,6 +125,15 @@ fn settings(s: &mut Section<'_, '_, '_>, first: bool, memory_bytes_max: u64) -> 
         s.warn("weight", what, "weights are for the classes below it");
     }
     settings
+}
+
+/// What a delivery wants if nothing is said: what is guaranteed keeps its order, of the rest fresh data
+/// does not wait behind days of backlog.
+const fn order_of(delivery: Delivery) -> Order {
+    match delivery {
+        Delivery::Guaranteed => Order::Strict,
+        Delivery::Buffered | Delivery::Latest => Order::LiveFirst,
+    }
 }
 
 /// The range of a share of `whole`.

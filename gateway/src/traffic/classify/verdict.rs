@@ -319,6 +319,9 @@ pub(super) mod tests {
             ttl: ttl.map(Duration::from_secs),
             queue_bytes_max: 8 << 20,
             client_bytes_max: 4 << 20,
+            spool_bytes_max: None,
+            order: crate::traffic::spool::Order::LiveFirst,
+            replay_topic: None,
             keep_qos0: false,
         };
         vec![

@@ -17,6 +17,9 @@ fn class(name: &str, delivery: Delivery, queue_bytes_max: u64) -> ClassSettings 
         ttl: None,
         queue_bytes_max,
         client_bytes_max: u64::MAX,
+        spool_bytes_max: None,
+        order: crate::traffic::spool::Order::LiveFirst,
+        replay_topic: None,
         keep_qos0: false,
     }
 }

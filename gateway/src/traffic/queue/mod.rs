@@ -12,6 +12,8 @@ pub mod pressure;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::spool::Order;
+
 /// What a class promises its senders, and so what it may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -38,6 +40,12 @@ pub struct ClassSettings {
     pub queue_bytes_max: u64,
     /// The most of that which one client may hold, in bytes.
     pub client_bytes_max: u64,
+    /// The most of the disk that it takes, in bytes; `None`: as much as there is.
+    pub spool_bytes_max: Option<u64>,
+    /// Whether its backlog or what is live goes first.
+    pub order: Order,
+    /// The upstream topic of what is replayed; `None`: the uplink's.
+    pub replay_topic: Option<String>,
     /// Send as QoS 0 what arrived as QoS 0.
     pub keep_qos0: bool,
 }

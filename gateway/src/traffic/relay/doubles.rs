@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::super::message::ClassId;
+use super::super::message::{ClassId, MessageId};
 use super::super::send::Link;
 
-/// The doubled messages, by sequence. Bounded by the windows.
+/// The doubled messages, by identity. Bounded by the windows.
 #[derive(Debug, Default)]
 pub struct Doubles {
-    by_sequence: HashMap<u64, Double>,
+    by_id: HashMap<MessageId, Double>,
 }
 
 #[derive(Debug)]
@@ -33,55 +33,52 @@ pub enum Standing {
 
 impl Doubles {
     /// A message that is in flight on `original` also goes over the other connection.
-    pub fn doubled(&mut self, sequence: u64, class: ClassId, original: Link) {
+    pub fn doubled(&mut self, id: MessageId, class: ClassId, original: Link) {
         let double = Double {
             class,
             original,
             copies: 2,
             settled: false,
         };
-        self.by_sequence.insert(sequence, double);
+        self.by_id.insert(id, double);
     }
 
     /// A copy was acknowledged; the message is settled by the first.
-    pub fn acknowledged(&mut self, sequence: u64) -> Standing {
-        let standing = self.remove_copy(sequence);
-        if let Some(double) = self.by_sequence.get_mut(&sequence) {
+    pub fn acknowledged(&mut self, id: MessageId) -> Standing {
+        let standing = self.remove_copy(id);
+        if let Some(double) = self.by_id.get_mut(&id) {
             double.settled = true;
         }
         standing
     }
 
     /// A copy's connection ended.
-    pub fn dropped(&mut self, sequence: u64) -> Standing {
-        self.remove_copy(sequence)
+    pub fn dropped(&mut self, id: MessageId) -> Standing {
+        self.remove_copy(id)
     }
 
     /// Only one copy is left: the message is like any other again.
-    pub fn forget(&mut self, sequence: u64) {
-        self.by_sequence.remove(&sequence);
+    pub fn forget(&mut self, id: MessageId) {
+        self.by_id.remove(&id);
     }
 
     /// Copies of a class in the windows beyond one for each unsettled message.
     #[must_use]
     pub fn surplus(&self, class: ClassId) -> usize {
-        let of_class = self
-            .by_sequence
-            .values()
-            .filter(|double| double.class == class);
+        let of_class = self.by_id.values().filter(|double| double.class == class);
         of_class
             .map(|double| usize::from(double.copies) - usize::from(!double.settled))
             .sum()
     }
 
-    fn remove_copy(&mut self, sequence: u64) -> Standing {
-        let Some(double) = self.by_sequence.get_mut(&sequence) else {
+    fn remove_copy(&mut self, id: MessageId) -> Standing {
+        let Some(double) = self.by_id.get_mut(&id) else {
             return Standing::Last;
         };
         double.copies -= 1;
         let (left, settled, original) = (double.copies, double.settled, double.original);
         if left == 0 {
-            self.by_sequence.remove(&sequence);
+            self.by_id.remove(&id);
         }
         match (settled, left) {
             (true, _) => Standing::Settled,

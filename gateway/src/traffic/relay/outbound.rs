@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::super::message::{ClassId, Message, Tick, WallTime};
+use super::super::message::{ClassId, Message, MessageId, Tick, WallTime};
 use super::super::queue::ClassSettings;
 use super::super::schedule::bucket::Bucket;
 use super::super::send::encode::{Encoder, Packet, keeps_qos0};
@@ -80,10 +80,9 @@ impl Outbound {
                 .rate_bytes_max
                 .map(|rate| Bucket::new(rate, Tick::ZERO))
         };
-        let names = settings.classes.iter().map(|class| class.name.clone());
         Self {
             links: [link(), link()],
-            encoder: Encoder::new(uplink, &settings.gateway, settings.epoch, names.collect()),
+            encoder: Encoder::new(uplink, &settings.gateway, &settings.classes),
             classes: settings.classes.clone(),
             rate: rate(),
             first_rate: rate(),
@@ -224,8 +223,8 @@ impl Outbound {
     }
 
     /// These messages have no copy on the other connection any more.
-    pub fn undouble(&mut self, link: Link, sequences: &HashSet<u64>) {
-        self.links[link as usize].window.undouble(sequences);
+    pub fn undouble(&mut self, link: Link, ids: &HashSet<MessageId>) {
+        self.links[link as usize].window.undouble(ids);
     }
 
     /// Gives a connection up: it was overtaken by the other one.

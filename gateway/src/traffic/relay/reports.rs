@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::super::message::{Message, Tick, WallTime};
+use super::super::message::{Message, MessageId, Tick, WallTime};
 use super::super::send::{Ack, Link, LinkEvent};
 use super::super::settle::Outcome;
 use super::doubles::Standing;
@@ -53,20 +53,20 @@ impl Relay {
         let Some(sent) = self.outbound.acknowledge(link, attempt, ack.packet_id, now) else {
             return;
         };
-        let sequence = sent.message.sequence;
+        let id = sent.message.id();
         // 0x10: nobody subscribes there, which is not our concern (MQTT 5, 3.4.2.1).
         let success = matches!(ack.reason, 0x00 | 0x10);
         if sent.doubled {
             let standing = match success {
-                true => self.doubles.acknowledged(sequence),
-                false => self.doubles.dropped(sequence),
+                true => self.doubles.acknowledged(id),
+                false => self.doubles.dropped(id),
             };
             match standing {
                 Standing::Last => {}
                 Standing::Settled => return,
                 // The other copy decides.
                 Standing::FirstOf(_) if !success => {
-                    return self.single(link.other(), &HashSet::from([sequence]));
+                    return self.single(link.other(), &HashSet::from([id]));
                 }
                 Standing::FirstOf(original) if original == link => {}
                 Standing::FirstOf(original) => self.outbound.give_up(original),
@@ -108,10 +108,10 @@ impl Relay {
         };
         let mut singles = HashSet::new();
         for sent in sent {
-            let sequence = sent.message.sequence;
-            match sent.doubled.then(|| self.doubles.dropped(sequence)) {
+            let id = sent.message.id();
+            match sent.doubled.then(|| self.doubles.dropped(id)) {
                 Some(Standing::FirstOf(_)) => {
-                    singles.insert(sequence);
+                    singles.insert(id);
                     continue;
                 }
                 Some(Standing::Settled) => continue,
@@ -132,11 +132,11 @@ impl Relay {
 
     /// Messages whose copy over the other connection is gone are in flight once again, and may get
     /// another second chance: later ones that get theirs must not overtake them.
-    fn single(&mut self, link: Link, sequences: &HashSet<u64>) {
-        for sequence in sequences {
-            self.doubles.forget(*sequence);
+    fn single(&mut self, link: Link, ids: &HashSet<MessageId>) {
+        for id in ids {
+            self.doubles.forget(*id);
         }
-        self.outbound.undouble(link, sequences);
+        self.outbound.undouble(link, ids);
     }
 
     fn follow(&mut self, link: Link, ruling: Ruling, why: &str, now: Tick) {
@@ -182,12 +182,12 @@ impl Relay {
         self.outbound.give_up_overdue(now);
         for link in Link::BOTH {
             while let Some(message) = self.outbound.double_next(link, now) {
-                let sequence = message.sequence;
-                self.doubles.doubled(sequence, message.class, link);
+                let id = message.id();
+                self.doubles.doubled(id, message.class, link);
                 if self.outbound.send(link.other(), message, now, wall).is_ok() {
                     self.outbound.mark_copy(link.other());
                 } else {
-                    let _ = self.doubles.dropped(sequence);
+                    let _ = self.doubles.dropped(id);
                 }
             }
         }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::message::{ClassId, Message, Tick};
+use super::super::message::{ClassId, Message, MessageId, Tick};
 
 /// Setbacks after which a message is a dead letter.
 const STRIKES_MAX: u32 = 3;
@@ -19,8 +19,8 @@ const ASIDE_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct Setbacks {
     aside: Vec<(Tick, Message)>,
-    /// By sequence; bounded by the messages aside, in flight and at a queue's front.
-    strikes: HashMap<u64, Strikes>,
+    /// By identity; bounded by the messages aside, in flight and at a queue's front.
+    strikes: HashMap<MessageId, Strikes>,
     total: u64,
 }
 
@@ -64,7 +64,7 @@ impl Setbacks {
             count: 0,
             delivered,
         };
-        let strikes = self.strikes.entry(message.sequence).or_insert(first);
+        let strikes = self.strikes.entry(message.id()).or_insert(first);
         strikes.count += 1;
         self.total += 1;
         *strikes
@@ -100,9 +100,9 @@ impl Setbacks {
     }
 
     /// A message ended: its setbacks are forgotten.
-    pub fn forget(&mut self, sequence: u64) {
+    pub fn forget(&mut self, id: MessageId) {
         if !self.strikes.is_empty() {
-            self.strikes.remove(&sequence);
+            self.strikes.remove(&id);
         }
     }
 

@@ -44,6 +44,9 @@ impl World {
             ttl: None,
             queue_bytes_max: 1 << 20,
             client_bytes_max: 1 << 20,
+            spool_bytes_max: None,
+            order: crate::traffic::spool::Order::LiveFirst,
+            replay_topic: None,
             keep_qos0: false,
         };
         let mut settings = RelaySettings {

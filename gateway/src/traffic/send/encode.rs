@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::super::accept::Protocol;
-use super::super::message::{Message, QoS, Tick, WallTime};
+use super::super::message::{Message, MessageId, QoS, Tick, WallTime};
+use super::super::queue::ClassSettings;
+use super::super::spool::Order;
 use super::{PropertiesPolicy, UplinkSettings};
 
 /// User property with the message id: `gateway:epoch:sequence`, the numbers in hexadecimal. The far
@@ -16,6 +18,8 @@ pub const ID_PROPERTY: &str = "tidegate-id";
 pub const CLASS_PROPERTY: &str = "tidegate-class";
 /// User property with the time of receipt in milliseconds since 1970, for `properties = "full"`.
 pub const RECEIVED_PROPERTY: &str = "tidegate-received-ms";
+/// User property of what was read back from the spool, for `properties = "full"`; its value is 1.
+pub const REPLAYED_PROPERTY: &str = "tidegate-replayed";
 /// User property with how many values the message stands for, if more than one.
 pub const COUNT_PROPERTY: &str = "tidegate-count";
 
@@ -31,12 +35,22 @@ pub struct Encoder {
     protocol: Protocol,
     properties: PropertiesPolicy,
     topic: Vec<Piece>,
-    /// `gateway:epoch:`
+    /// `gateway:`
     id_stem: String,
-    classes: Vec<Arc<str>>,
+    classes: Vec<ClassMarks>,
     /// Reused for the properties of one message.
     scratch: Vec<u8>,
     text: String,
+}
+
+/// What a class adds to its messages.
+#[derive(Debug)]
+struct ClassMarks {
+    name: Arc<str>,
+    /// Where its replayed messages go, if elsewhere.
+    replay_topic: Option<Vec<Piece>>,
+    /// Older than what went before: they must not become the retained message.
+    replay_retained: bool,
 }
 
 #[derive(Debug)]
@@ -66,20 +80,23 @@ pub struct TooLarge {
 }
 
 impl Encoder {
-    /// An encoder for this uplink; `epoch` is this start's random number, `classes` their names.
+    /// An encoder for this uplink and these classes.
     #[must_use]
-    pub fn new(
-        settings: &UplinkSettings,
-        gateway: &str,
-        epoch: u64,
-        classes: Vec<Arc<str>>,
-    ) -> Self {
+    pub fn new(settings: &UplinkSettings, gateway: &str, classes: &[ClassSettings]) -> Self {
+        let marks = |class: &ClassSettings| ClassMarks {
+            name: Arc::clone(&class.name),
+            replay_topic: class
+                .replay_topic
+                .as_deref()
+                .map(|topic| pieces(topic, gateway)),
+            replay_retained: class.order == Order::Strict,
+        };
         Self {
             protocol: settings.protocol,
             properties: settings.properties,
             topic: pieces(&settings.topic, gateway),
-            id_stem: format!("{gateway}:{epoch:x}:"),
-            classes,
+            id_stem: format!("{gateway}:"),
+            classes: classes.iter().map(marks).collect(),
             scratch: Vec::new(),
             text: String::new(),
         }
@@ -99,7 +116,8 @@ impl Encoder {
         if self.protocol == Protocol::V5 {
             self.write_properties(message, packet.now);
         }
-        let topic_bytes = self.topic_bytes(message.body.topic_bytes());
+        let template = self.template(message);
+        let topic_bytes = topic_bytes(template, message.body.topic_bytes());
         let mut remaining = 2 + topic_bytes + message.body.payload().len() + self.scratch.len();
         remaining += if packet.id.is_some() { 2 } else { 0 };
         if self.protocol == Protocol::V5 {
@@ -113,9 +131,10 @@ impl Encoder {
             return Err(TooLarge { bytes });
         }
         let qos = u8::from(packet.id.is_some()) << 1;
-        out.push(0x30 | qos | u8::from(message.retain && packet.retain));
+        let retain = message.retain && packet.retain && self.may_retain(message);
+        out.push(0x30 | qos | u8::from(retain));
         write_length(out, remaining);
-        self.write_topic(out, message.body.topic_bytes(), topic_bytes);
+        write_topic(out, template, message.body.topic_bytes(), topic_bytes);
         if let Some(id) = packet.id {
             out.extend_from_slice(&id.to_be_bytes());
         }
@@ -132,15 +151,20 @@ impl Encoder {
     pub fn bytes_at_most(&self, message: &Message) -> u64 {
         /// A user property's identifier and two lengths.
         const USER: usize = 5;
+        /// Hexadecimal digits of the epoch, and what parts it from the sequence.
+        const EPOCH: usize = 17;
         /// Decimal digits of 64 bits; hexadecimal ones are fewer.
         const NUMBER: usize = 20;
         /// First byte, remaining length, topic length, packet id.
         const HEAD: usize = 1 + 4 + 2 + 2;
-        let id = USER + ID_PROPERTY.len() + self.id_stem.len() + NUMBER;
+        let id = USER + ID_PROPERTY.len() + self.id_stem.len() + EPOCH + NUMBER;
         let class = self.classes.get(message.class.index());
         let full = USER
             + CLASS_PROPERTY.len()
-            + class.map_or(0, |name| name.len())
+            + class.map_or(0, |class| class.name.len())
+            + USER
+            + REPLAYED_PROPERTY.len()
+            + 1
             + USER
             + RECEIVED_PROPERTY.len()
             + NUMBER
@@ -157,7 +181,7 @@ impl Encoder {
             // Their length, and the expiry.
             Protocol::V5 => 4 + 5 + message.body.properties().len() + ours,
         };
-        let topic = self.topic_bytes(message.body.topic_bytes());
+        let topic = topic_bytes(self.template(message), message.body.topic_bytes());
         (HEAD + topic + properties + message.body.payload().len()) as u64
     }
 
@@ -176,22 +200,27 @@ impl Encoder {
         if self.properties == PropertiesPolicy::None {
             return;
         }
-        self.write_id(message.sequence);
+        self.write_id(message.id());
         if self.properties == PropertiesPolicy::Full {
             self.write_full(message, now, wall);
         }
     }
 
-    fn write_id(&mut self, sequence: u64) {
+    fn write_id(&mut self, id: MessageId) {
         self.text.clear();
         self.text.push_str(&self.id_stem);
-        push_hex(&mut self.text, sequence);
+        push_hex(&mut self.text, id.epoch);
+        self.text.push(':');
+        push_hex(&mut self.text, id.sequence);
         write_user_property(&mut self.scratch, ID_PROPERTY, &self.text);
     }
 
     fn write_full(&mut self, message: &Message, now: Tick, wall: WallTime) {
         if let Some(class) = self.classes.get(message.class.index()) {
-            write_user_property(&mut self.scratch, CLASS_PROPERTY, class);
+            write_user_property(&mut self.scratch, CLASS_PROPERTY, &class.name);
+        }
+        if message.replayed {
+            write_user_property(&mut self.scratch, REPLAYED_PROPERTY, "1");
         }
         let age = u64::try_from(now.since(message.received).as_micros()).unwrap_or(u64::MAX);
         let received = wall.micros().saturating_sub(age) / 1000;
@@ -205,21 +234,35 @@ impl Encoder {
         }
     }
 
-    fn topic_bytes(&self, topic: &[u8]) -> usize {
-        let size = |piece: &Piece| match piece {
-            Piece::Text(text) => text.len(),
-            Piece::Topic => topic.len(),
-        };
-        self.topic.iter().map(size).sum()
+    /// The topic's template: a class may replay elsewhere.
+    fn template(&self, message: &Message) -> &[Piece] {
+        let class = self.classes.get(message.class.index());
+        let elsewhere = class.and_then(|class| class.replay_topic.as_deref());
+        elsewhere
+            .filter(|_| message.replayed)
+            .unwrap_or(&self.topic)
     }
 
-    fn write_topic(&self, out: &mut Vec<u8>, topic: &[u8], bytes: usize) {
-        out.extend_from_slice(&u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes());
-        for piece in &self.topic {
-            match piece {
-                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Topic => out.extend_from_slice(topic),
-            }
+    fn may_retain(&self, message: &Message) -> bool {
+        let class = self.classes.get(message.class.index());
+        !message.replayed || class.is_some_and(|class| class.replay_retained)
+    }
+}
+
+fn topic_bytes(template: &[Piece], topic: &[u8]) -> usize {
+    let size = |piece: &Piece| match piece {
+        Piece::Text(text) => text.len(),
+        Piece::Topic => topic.len(),
+    };
+    template.iter().map(size).sum()
+}
+
+fn write_topic(out: &mut Vec<u8>, template: &[Piece], topic: &[u8], bytes: usize) {
+    out.extend_from_slice(&u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes());
+    for piece in template {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Topic => out.extend_from_slice(topic),
         }
     }
 }

@@ -7,6 +7,7 @@ use rumqttc::v5::mqttbytes::v5;
 
 use super::*;
 use crate::traffic::message::{ClassId, sample};
+use crate::traffic::queue::Delivery;
 use crate::traffic::send::tests::uplink;
 
 const NOW: (Tick, WallTime) = (
@@ -28,7 +29,22 @@ fn encoder(protocol: Protocol, properties: PropertiesPolicy, topic: &str) -> Enc
     settings.protocol = protocol;
     settings.properties = properties;
     settings.topic = topic.to_owned();
-    Encoder::new(&settings, "box-7", 0xabc, vec![Arc::from("critical")])
+    Encoder::new(&settings, "box-7", &[class(None)])
+}
+
+fn class(replay_topic: Option<&str>) -> ClassSettings {
+    ClassSettings {
+        name: Arc::from("critical"),
+        delivery: Delivery::Buffered,
+        weight: 1,
+        ttl: None,
+        queue_bytes_max: 1 << 20,
+        client_bytes_max: 1 << 20,
+        spool_bytes_max: None,
+        order: Order::LiveFirst,
+        replay_topic: replay_topic.map(str::to_owned),
+        keep_qos0: false,
+    }
 }
 
 fn read_5(bytes: &[u8]) -> v5::Publish {
@@ -51,6 +67,7 @@ fn property(name: &str, value: &str) -> (String, String) {
 #[test]
 fn does_the_id_name_gateway_start_and_message() {
     let mut message = sample("a/b", b"21.5");
+    message.epoch = 0xabc;
     message.sequence = 0x1f;
     let mut out = Vec::new();
     let mut encoder = encoder(Protocol::V5, PropertiesPolicy::Id, "{topic}");
@@ -181,4 +198,33 @@ proptest! {
             prop_assert_eq!(read, (topic.clone().into_bytes(), payload.clone(), id.unwrap_or(0), retain));
         }
     }
+}
+
+#[test]
+fn is_what_is_replayed_marked_and_never_retained() {
+    let mut message = sample("a/b", b"21.5");
+    message.class = ClassId::FIRST;
+    message.retain = true;
+    message.replayed = true;
+    let mut settings = uplink();
+    settings.properties = PropertiesPolicy::Full;
+    let mut encoder = Encoder::new(&settings, "box-7", &[class(Some("late/{topic}"))]);
+    let mut out = Vec::new();
+    encoder
+        .publish(&mut out, &message, packet(Some(7)))
+        .unwrap();
+    let replayed = read_5(&out);
+    assert_eq!(
+        (&replayed.topic[..], replayed.retain),
+        (&b"late/a/b"[..], false)
+    );
+    assert!(user_properties(&replayed).contains(&property(REPLAYED_PROPERTY, "1")));
+    assert!(out.len() as u64 <= encoder.bytes_at_most(&message));
+    message.replayed = false;
+    out.clear();
+    encoder
+        .publish(&mut out, &message, packet(Some(8)))
+        .unwrap();
+    let live = read_5(&out);
+    assert_eq!((&live.topic[..], live.retain), (&b"a/b"[..], true));
 }

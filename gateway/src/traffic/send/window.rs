@@ -13,7 +13,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::super::message::{ClassId, Message, Tick};
+use super::super::message::{ClassId, Message, MessageId, Tick};
 use super::{LinkLimits, rtt::AckTime};
 
 /// The window at each connect. One segment and a half: nothing on the smallest link.
@@ -230,9 +230,9 @@ impl Window {
     }
 
     /// These messages have no copy elsewhere any more.
-    pub fn undouble(&mut self, sequences: &HashSet<u64>) {
+    pub fn undouble(&mut self, ids: &HashSet<MessageId>) {
         for sent in self.flight.iter_mut().flatten() {
-            sent.doubled &= !sequences.contains(&sent.message.sequence);
+            sent.doubled &= !ids.contains(&sent.message.id());
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Outcome {
     Expired,
     /// Removed from the disk for want of room.
     Evicted,
+    /// It stood on a part of the disk that cannot be read any more.
+    Damaged,
     /// Removed by the operator.
     Purged,
     /// Not taken: its sender was told, where the protocol allows it.
@@ -29,7 +31,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
     /// All, in the order in which the ledger prints them.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Delivered,
@@ -37,6 +39,7 @@ impl Outcome {
         Self::Shed,
         Self::Expired,
         Self::Evicted,
+        Self::Damaged,
         Self::Purged,
         Self::Refused,
         Self::DeadLetter,
@@ -52,6 +55,7 @@ impl Outcome {
             Self::Shed => "shed",
             Self::Expired => "expired",
             Self::Evicted => "evicted",
+            Self::Damaged => "damaged",
             Self::Purged => "purged",
             Self::Refused => "refused",
             Self::DeadLetter => "dead letters",

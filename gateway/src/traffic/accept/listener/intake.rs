@@ -160,7 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             expires,
             publisher_expires: publisher,
             stands_for: 1,
+            epoch: 0,
             sequence: 0,
+            spooled: None,
+            replayed: false,
             receipt: Receipt {
                 door: self.kept.door,
                 token,

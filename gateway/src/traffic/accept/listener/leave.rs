@@ -324,7 +324,10 @@ impl Shared {
             expires,
             publisher_expires: publisher,
             stands_for: 1,
+            epoch: 0,
             sequence: 0,
+            spooled: None,
+            replayed: false,
             receipt: Receipt { door, token: None },
         };
         unsent.push(message);

@@ -132,7 +132,10 @@ impl Intake {
             expires: expires.min(publisher_expires),
             publisher_expires,
             stands_for: 1,
+            epoch: 0,
             sequence: 0,
+            spooled: None,
+            replayed: false,
             receipt: Receipt { door, token: None },
         })
     }

@@ -1,0 +1,185 @@
+//! The disk beside the path. The relay decides what is written, read back and settled; the *writer*, a
+//! thread of its own, owns the files and says what became of it. In come [`SpoolCommand`]s, out go
+//! [`SpoolReport`]s, over bounded channels: the relay never waits for the disk.
+//!
+//! Each class has a log of *segments*, small redb files that are appended to in *blocks*. A record has
+//! a [`Position`]: the number of its segment, unique in the spool and growing, and its place there.
+
+pub mod position;
+pub mod record;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use position::{Position, Ranges};
+
+use super::message::{ClassId, Message, Tick};
+use super::settle::Outcome;
+
+/// Bytes of records in one block at most, its frame apart; with the frame, and with what redb adds, it
+/// fills a page of 64 KiB. One larger record stands alone in its block.
+pub const BLOCK_BYTES_MAX: usize = 65_000;
+
+/// The spool's settings.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// The folder of its files.
+    pub dir: PathBuf,
+    /// All files together, in bytes.
+    pub size_bytes_max: u64,
+    /// What stays free on the file system, in bytes.
+    pub disk_free_bytes_min: u64,
+    /// How long a guaranteed message waits for others to share its commit.
+    pub commit_interval: Duration,
+    /// A guaranteed message that is unacknowledged for longer is late, and is written.
+    pub spool_after: Duration,
+    /// The backlog's least share of what the uplink takes, in 1/1000, while live traffic wants all.
+    pub backlog_share_permille: u32,
+    /// The least share of the other classes' live traffic beside a backlog of the first class, in 1/1000.
+    pub live_share_min_permille: u32,
+    /// Bytes of backlog that are sent a second at most; `None`: no limit of its own.
+    pub replay_rate_bytes_max: Option<u64>,
+    /// The classes as far as the disk is concerned, the first one most urgent.
+    pub classes: Vec<SpoolClass>,
+    /// The class of what stands in the spool under a name that is not configured any more.
+    pub default_class: ClassId,
+}
+
+/// One class on disk.
+#[derive(Clone, Debug)]
+pub struct SpoolClass {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it may be evicted; not so for guaranteed classes.
+    pub evictable: bool,
+    /// Its share of the disk, in bytes; `None`: the whole.
+    pub bytes_max: Option<u64>,
+}
+
+/// Which goes first of a class that has a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The backlog, in the order of receipt.
+    Strict,
+    /// What is live; the backlog has a share of its own.
+    LiveFirst,
+}
+
+/// Records of one class to be appended, made by the relay; the writer frames them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The class.
+    pub class: ClassId,
+    /// The first record's position; the others follow it in the same segment.
+    pub first: Position,
+    /// How many there are.
+    pub count: u32,
+    /// The times in the records count from here.
+    pub opened: Tick,
+    /// The records, each as [`record`] writes it, one behind the other.
+    pub records: Vec<u8>,
+}
+
+impl Block {
+    /// The positions that it fills.
+    #[must_use]
+    pub fn positions(&self) -> Range<Position> {
+        self.first..self.first.plus(self.count)
+    }
+}
+
+/// What the relay tells the writer. Taken in order; everything that waits is committed together.
+#[derive(Debug)]
+pub enum SpoolCommand {
+    /// Append this, and say [`SpoolReport::Safe`] or [`SpoolReport::Unwritten`].
+    Append(Block),
+    /// These ended: they are not read again, and are kept settled with the next commit or within a
+    /// second.
+    Settle(Vec<Position>),
+    /// Read records of a class, from the first unsettled one at or behind `from`, before `until`; at
+    /// least one, else as many as fit `bytes_max`.
+    Read {
+        /// The class.
+        class: ClassId,
+        /// Where to begin.
+        from: Position,
+        /// Where to end; not read itself.
+        until: Position,
+        /// Bytes of [`Message::memory_bytes`] at most, but for the first one.
+        bytes_max: u64,
+    },
+}
+
+/// What the writer tells the relay.
+#[derive(Debug)]
+pub enum SpoolReport {
+    /// An earlier start left these unsettled records of a class. Told segment by segment, oldest first.
+    Found {
+        /// The class.
+        class: ClassId,
+        /// Where they stand.
+        ranges: Vec<Range<Position>>,
+    },
+    /// Everything that earlier starts left of this class has been told.
+    Scanned {
+        /// The class.
+        class: ClassId,
+    },
+    /// These are on disk, committed and synced.
+    Safe {
+        /// The class.
+        class: ClassId,
+        /// Where they stand.
+        positions: Range<Position>,
+    },
+    /// These could not be written.
+    Unwritten {
+        /// The class.
+        class: ClassId,
+        /// Where they would have stood.
+        positions: Range<Position>,
+        /// Why.
+        why: Unwritten,
+    },
+    /// The answer to a [`SpoolCommand::Read`].
+    Records {
+        /// The class.
+        class: ClassId,
+        /// All positions that the read looked at. What stood there and is not in `messages` was
+        /// settled, or is damaged.
+        looked_at: Range<Position>,
+        /// What stands there, in order, `spooled` and `replayed` set, with no receipt.
+        messages: Vec<Message>,
+    },
+    /// What stood there and was not settled is gone.
+    Gone {
+        /// The class.
+        class: ClassId,
+        /// The positions.
+        positions: Range<Position>,
+        /// [`Outcome::Evicted`] or [`Outcome::Damaged`].
+        outcome: Outcome,
+    },
+    /// How the disk is; told when it changes.
+    Health(DiskHealth),
+}
+
+/// Why a block was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// The class's share of the disk is full, and nothing may give way.
+    Full,
+    /// The disk fails; see [`SpoolReport::Health`].
+    Failing,
+}
+
+/// How the disk is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskHealth {
+    /// It takes what is written.
+    Well,
+    /// It does not; the text says what is wrong, where, and what to do.
+    Failing(Arc<str>),
+}
