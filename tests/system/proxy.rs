@@ -20,6 +20,7 @@ pub(crate) struct Sent {
     pub(crate) connection: usize,
     pub(crate) client_id: String,
     pub(crate) publish: Publish,
+    pub(crate) at: Instant,
     /// It went into a black hole: the broker never saw it.
     pub(crate) vanished: bool,
     /// When its PUBACK was passed on to the gateway.
@@ -33,6 +34,7 @@ pub(crate) struct Connection {
     pub(crate) version: Version,
     /// The CONNACK's code, once it came.
     pub(crate) connack: Option<u8>,
+    pub(crate) connack_at: Option<Instant>,
     pub(crate) alive: bool,
     /// The most PUBLISH packets without PUBACK at once.
     pub(crate) in_flight_max: usize,
@@ -55,10 +57,12 @@ struct Faults {
 struct State {
     faults: Faults,
     connections: Vec<Connection>,
-    streams: Vec<[TcpStream; 2]>,
+    /// Of each connection, while it is alive.
+    streams: Vec<Option<[TcpStream; 2]>>,
     sent: Vec<Sent>,
     brought: Vec<(String, Publish)>,
     swallowed: usize,
+    forgetful: bool,
     stop: bool,
 }
 
@@ -87,6 +91,7 @@ impl Proxy {
             sent: Vec::new(),
             brought: Vec::new(),
             swallowed: 0,
+            forgetful: false,
             stop: false,
         }));
         let shared = Arc::clone(&state);
@@ -100,6 +105,11 @@ impl Proxy {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// From now on what the gateway sends is passed on and not remembered: for more than fit in memory.
+    pub(crate) fn forget(&self) {
+        self.state().forgetful = true;
     }
 
     /// The uplink is away: every connection is cut, new ones are closed at once.
@@ -230,20 +240,20 @@ impl Drop for Proxy {
 
 impl State {
     fn cut(&mut self) {
-        for (connection, streams) in self.connections.iter_mut().zip(&self.streams) {
-            if connection.alive {
-                connection.alive = false;
-                for stream in streams {
-                    let _ = stream.shutdown(Shutdown::Both);
-                }
+        for (connection, streams) in self.connections.iter_mut().zip(&mut self.streams) {
+            connection.alive = false;
+            for stream in streams.take().iter().flatten() {
+                let _ = stream.shutdown(Shutdown::Both);
             }
         }
     }
 
     /// Ends every connection as a broker does when the session is taken over (MQTT 5, 3.1.4-3).
     fn take_over(&mut self) {
-        for (connection, [gateway, _]) in self.connections.iter().zip(&mut self.streams) {
-            if connection.alive && connection.version == Version::V5 {
+        for (connection, streams) in self.connections.iter().zip(&mut self.streams) {
+            if let Some([gateway, _]) = streams
+                && connection.version == Version::V5
+            {
                 let _ = gateway.write_all(&wire::packet(wire::DISCONNECT << 4, &[0x8e]));
             }
         }
@@ -265,13 +275,16 @@ impl State {
                 assert!(busy.is_none(), "packet id {} twice", publish.packet_id);
             }
             connection.in_flight_max = connection.in_flight_max.max(connection.in_flight.len());
-            self.sent.push(Sent {
-                connection: number,
-                client_id: connection.client_id.clone(),
-                publish,
-                vanished,
-                acknowledged: None,
-            });
+            if !self.forgetful {
+                self.sent.push(Sent {
+                    connection: number,
+                    client_id: connection.client_id.clone(),
+                    publish,
+                    at: Instant::now(),
+                    vanished,
+                    acknowledged: None,
+                });
+            }
         }
         !vanished
     }
@@ -286,6 +299,7 @@ impl State {
             wire::CONNACK => {
                 let connack = frame.as_connack(connection.version);
                 connection.connack = connack.map(|connack| connack.code);
+                connection.connack_at = Some(Instant::now());
             }
             wire::PUBLISH => {
                 let publish = frame.as_publish(connection.version);
@@ -295,17 +309,14 @@ impl State {
             wire::PUBACK => {
                 let (packet_id, _) = frame.as_answer().expect("a whole PUBACK");
                 let place = connection.in_flight[&packet_id];
-                let sent = &mut self.sent[place];
-                if self
-                    .faults
-                    .swallow
-                    .as_ref()
-                    .is_some_and(|swallow| swallow(sent))
-                {
-                    self.swallowed += 1;
-                    return false;
+                if let Some(sent) = self.sent.get_mut(place) {
+                    let swallow = self.faults.swallow.as_ref();
+                    if swallow.is_some_and(|swallow| swallow(sent)) {
+                        self.swallowed += 1;
+                        return false;
+                    }
+                    sent.acknowledged = Some(Instant::now());
                 }
-                sent.acknowledged = Some(Instant::now());
                 connection.in_flight.remove(&packet_id);
             }
             _ => {}
@@ -345,16 +356,16 @@ fn admit(mut gateway: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
         client_id,
         version,
         connack: refused,
+        connack_at: None,
         alive: refused.is_none(),
         in_flight_max: 0,
         in_flight: HashMap::new(),
         in_a_hole: false,
     };
     if let Some(code) = refused {
-        let stream = gateway.try_clone()?;
         let mut state = state.lock().unwrap();
         state.connections.push(connection);
-        state.streams.push([stream, gateway.try_clone()?]);
+        state.streams.push(None);
         return gateway.write_all(&wire::connack(version, code));
     }
     let mut upstream = TcpStream::connect(broker)?;
@@ -371,7 +382,7 @@ fn admit(mut gateway: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
         state.connections.push(connection);
         state
             .streams
-            .push([gateway.try_clone()?, upstream.try_clone()?]);
+            .push(Some([gateway.try_clone()?, upstream.try_clone()?]));
         state.streams.len() - 1
     };
     pump(
@@ -439,6 +450,7 @@ impl State {
             return;
         }
         self.connections[number].alive = false;
+        self.streams[number] = None;
         let _ = other.shutdown(Shutdown::Both);
     }
 }

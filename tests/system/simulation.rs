@@ -50,6 +50,11 @@ fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
 pub struct Dice(u64);
 
 impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
