@@ -20,10 +20,11 @@ use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
 use crate::traffic::accept::listener::{Listener, ListenerError};
 use crate::traffic::accept::source;
-use crate::traffic::drive::Drive;
+use crate::traffic::drive::{Disk, Drive};
 use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
+use crate::traffic::spool::SpoolPolicy;
 
 /// How long doors may take to close their connections after the drain.
 const STOP_MAX: Duration = Duration::from_secs(3);
@@ -67,14 +68,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         Some(settings) => Some(Listener::bind(settings).map_err(RunError::Listener)?),
         None => None,
     };
+    let (commands, _taken) = tokio::sync::mpsc::channel(64);
+    let (_tell, reports) = tokio::sync::mpsc::channel(64);
+    let disk = Disk { commands, reports };
     let relay = Relay::new(&RelaySettings {
         gateway: config.gateway.id.clone(),
         epoch: getrandom::u64().map_err(RunError::Random)?,
         memory_bytes_max: config.gateway.memory_bytes_max,
         classes: config.classes,
         uplink: config.uplink.clone(),
+        spool: SpoolPolicy::default(),
+        next_segment: 1,
     });
-    let (drive, ends) = Drive::new(relay, clock);
+    let (drive, ends) = Drive::new(relay, disk, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
     let [urgent, bulk] = ends.commands;

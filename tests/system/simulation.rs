@@ -17,6 +17,7 @@ use tidegate::traffic::queue::{ClassSettings, Delivery};
 use tidegate::traffic::relay::{Relay, RelaySettings};
 use tidegate::traffic::send::{Link, PropertiesPolicy, RemoteSettings, UplinkSettings};
 use tidegate::traffic::settle::Outcome;
+use tidegate::traffic::spool::SpoolPolicy;
 
 use cloud::Cloud;
 use device::Device;
@@ -95,6 +96,8 @@ impl World {
             memory_bytes_max: memory_max,
             classes: classes.clone(),
             uplink: uplink(&mut dice),
+            spool: SpoolPolicy::default(),
+            next_segment: 1,
         };
         let mut relay = Relay::new(&settings);
         let devices = (0..1 + dice.below(6))
@@ -132,7 +135,7 @@ impl World {
             assert!(
                 turns < HEALING_TURNS_MAX,
                 "stuck: {:?}, {:?}",
-                self.relay.in_memory(),
+                self.relay.waiting(),
                 self.relay
             );
             self.devices_resend();
@@ -150,7 +153,7 @@ impl World {
             }
             let _ = self.relay.turn_away(batch);
         }
-        assert!(self.relay.is_idle(), "{:?}", self.relay.in_memory());
+        assert!(self.relay.is_idle(), "{:?}", self.relay.waiting());
         self.check();
     }
 
@@ -263,7 +266,7 @@ impl World {
     fn check(&self) {
         let ledger = self.relay.ledger();
         assert!(
-            ledger.balances(&self.relay.in_memory()),
+            ledger.balances(&self.relay.waiting()),
             "the ledger does not balance"
         );
         for (account, handed) in ledger.accounts().iter().zip(&self.handed) {

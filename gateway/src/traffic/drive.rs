@@ -19,6 +19,7 @@ use super::lanes::{
 use super::message::{DoorId, Tick};
 use super::relay::{BRAKE_MAX, Relay};
 use super::send::{Link, LinkCommand, LinkEvent};
+use super::spool::{SpoolCommand, SpoolReport};
 use crate::clock::Clock;
 
 /// Events of one kind that are taken between two turns: large enough that a turn's work is shared by
@@ -36,6 +37,18 @@ const LINK_COMMANDS: usize = 16;
 const LEDGER_EVERY: Duration = Duration::from_secs(3600);
 /// How often the upstream doors are told to hurry, while an alarm waits.
 const HURRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the writer may take at the end to write what waits: a slow card's few syncs.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// The channels to and from the spool's writer.
+#[derive(Debug)]
+pub struct Disk {
+    /// What it must do.
+    pub commands: mpsc::Sender<SpoolCommand>,
+    /// What came of it.
+    pub reports: mpsc::Receiver<SpoolReport>,
+}
 
 /// The ends of the channels that the doors hold.
 #[derive(Debug)]
@@ -60,6 +73,7 @@ pub struct Drive {
     doors: mpsc::Receiver<DoorEvent>,
     events: mpsc::Receiver<LinkEvent>,
     commands: [mpsc::Sender<LinkCommand>; 2],
+    disk: Disk,
     notices: Vec<Option<(DoorId, mpsc::Sender<Vec<Notice>>)>>,
     hurried: Tick,
     ledger_told: Tick,
@@ -68,7 +82,7 @@ pub struct Drive {
 impl Drive {
     /// The task and the ends of its channels.
     #[must_use]
-    pub fn new(relay: Relay, clock: Clock) -> (Self, Ends) {
+    pub fn new(relay: Relay, disk: Disk, clock: Clock) -> (Self, Ends) {
         let (urgent_in, urgent) = Lane::new(URGENT_LANE_BATCHES);
         let (rest_in, rest) = Lane::new(REST_LANE_BATCHES);
         let (doors_in, doors) = mpsc::channel(DOOR_EVENTS);
@@ -84,6 +98,7 @@ impl Drive {
             doors,
             events,
             commands: [urgent_link, bulk_link],
+            disk,
             notices: Vec::new(),
             hurried: Tick::ZERO,
             ledger_told: clock.now(),
@@ -106,12 +121,15 @@ impl Drive {
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>, drain_max: Duration) -> u64 {
         let timer = sleep_until(self.clock.instant(Tick::ZERO).into());
         tokio::pin!(timer);
-        let (mut events, mut urgent) = (Vec::new(), Vec::new());
-        let mut stop_at = Tick::NEVER;
+        let (mut events, mut urgent, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut drained_at, mut stop_at) = (Tick::NEVER, Tick::NEVER);
         loop {
             let now = self.clock.now();
             for event in events.drain(..) {
                 self.relay.link_event(event, now);
+            }
+            for report in reports.drain(..) {
+                self.relay.spool_report(report, now);
             }
             for batch in urgent.drain(..) {
                 self.relay.arrive(batch, now);
@@ -119,16 +137,28 @@ impl Drive {
             let more = self.take_rest(now);
             self.relay.turn(now, self.clock.wall());
             self.flush(now);
-            if stop_at == Tick::NEVER && *phase.borrow_and_update() >= Phase::Drain {
-                stop_at = now.after(drain_max);
+            if drained_at == Tick::NEVER && *phase.borrow_and_update() >= Phase::Drain {
+                drained_at = now.after(drain_max);
+                self.relay.drain();
             }
-            if now >= stop_at || (stop_at != Tick::NEVER && self.is_done()) {
+            let drained = drained_at != Tick::NEVER && (now >= drained_at || self.is_done());
+            if drained && stop_at == Tick::NEVER {
+                stop_at = now.after(WRITE_MAX);
+                self.relay.stop();
+                continue;
+            }
+            if now >= stop_at || (stop_at != Tick::NEVER && self.relay.is_written()) {
                 break;
             }
             if more {
                 tokio::task::yield_now().await;
             }
-            let deadline = self.deadline(now, more).min(stop_at);
+            let end = if stop_at == Tick::NEVER {
+                drained_at
+            } else {
+                stop_at
+            };
+            let deadline = self.deadline(now, more).min(end);
             let at = self
                 .clock
                 .instant(deadline.min(now.after(LEDGER_EVERY)))
@@ -144,11 +174,13 @@ impl Drive {
             }
             // A channel that is closed and empty is always ready, and would never let time pass.
             let links = !(self.events.is_closed() && self.events.is_empty());
+            let disk = !(self.disk.reports.is_closed() && self.disk.reports.is_empty());
             let lane = !(self.urgent.is_closed() && self.urgent.is_empty());
             tokio::select! {
                 biased;
                 _ = self.events.recv_many(&mut events, EVENTS_PER_TURN), if links => {}
                 _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent() => {}
+                _ = self.disk.reports.recv_many(&mut reports, EVENTS_PER_TURN), if disk => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
                 Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
                     self.next_rest = Some(batch);
@@ -236,6 +268,12 @@ impl Drive {
                 let _ = commands.try_send(command);
             }
         }
+        while let Ok(room) = self.disk.commands.try_reserve() {
+            let Some(command) = self.relay.take_spool_command() else {
+                break;
+            };
+            room.send(command);
+        }
         if self.relay.hurries() && now.since(self.hurried) >= HURRY_EVERY {
             self.hurried = now;
             for commands in &self.commands {
@@ -282,7 +320,7 @@ impl Drive {
     }
 
     fn tell_ledger(&self) {
-        let in_memory = self.relay.in_memory();
+        let in_memory = self.relay.waiting();
         for (account, memory) in self.relay.ledger().accounts().iter().zip(in_memory) {
             tracing::info!(target: "tidegate::account", "{}", account.line(memory));
         }

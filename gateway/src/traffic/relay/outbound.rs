@@ -268,6 +268,34 @@ impl Outbound {
         bytes_max < u64::MAX && self.encoder.bytes_at_most(message) > bytes_max
     }
 
+    /// Everything in flight, the urgent connection's first, to be changed in place.
+    pub fn sent_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
+        self.links
+            .iter_mut()
+            .flat_map(|link| link.window.sent_mut())
+    }
+
+    /// The longest smoothed acknowledgement time of both connections.
+    #[must_use]
+    pub fn smoothed(&self) -> Duration {
+        let times = self.links.iter().filter_map(|link| link.window.smoothed());
+        times.max().unwrap_or_default()
+    }
+
+    /// Since when a connection that is up has acknowledged nothing of what is in flight.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Tick> {
+        let up = self.links.iter().filter(|link| link.up);
+        up.filter_map(|link| link.window.waiting_since()).min()
+    }
+
+    /// When the oldest message in flight was received.
+    #[must_use]
+    pub fn oldest_in_flight(&self) -> Option<Tick> {
+        let windows = self.links.iter().map(|link| &link.window);
+        windows.filter_map(Window::oldest_received).min()
+    }
+
     /// Whether any connection is up.
     #[must_use]
     pub fn any_up(&self) -> bool {

@@ -171,7 +171,9 @@ impl Relay {
     /// Puts what came back into its queues, each at the place of its receipt.
     pub(super) fn put_back(&mut self, now: Tick) {
         if !self.back.is_empty() {
-            let back = std::mem::take(&mut self.back);
+            let mut back = std::mem::take(&mut self.back);
+            let replayed = back.extract_if(.., |message| message.replayed);
+            self.spool.put_back(replayed.collect());
             self.queues.put_back(back, now, &mut self.ends);
         }
     }

@@ -9,6 +9,8 @@ use crate::traffic::message::{QoS, Receipt, sample};
 use crate::traffic::send::tests::uplink;
 use crate::traffic::send::{Ack, LinkEvent, LinkLimits, UplinkSettings};
 
+mod spool;
+
 const FIRST: u8 = 0;
 const SURE: u8 = 1;
 const NORMAL: u8 = 2;
@@ -37,6 +39,13 @@ struct World {
 impl World {
     /// Classes `critical` and `sure` are guaranteed, `normal` is buffered.
     fn new(change: impl FnOnce(&mut UplinkSettings)) -> Self {
+        Self::with_classes(change, |_| {})
+    }
+
+    fn with_classes(
+        change: impl FnOnce(&mut UplinkSettings),
+        change_class: impl FnMut(&mut ClassSettings),
+    ) -> Self {
         let class = |name: &str, delivery| ClassSettings {
             name: Arc::from(name),
             delivery,
@@ -59,8 +68,11 @@ impl World {
                 class("normal", Delivery::Buffered),
             ],
             uplink: uplink(),
+            spool: SpoolPolicy::default(),
+            next_segment: 1,
         };
         change(&mut settings.uplink);
+        settings.classes.iter_mut().for_each(change_class);
         let mut relay = Relay::new(&settings);
         let sender = relay.open(Arc::from("device"), false);
         Self {

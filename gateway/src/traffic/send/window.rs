@@ -229,6 +229,19 @@ impl Window {
         Some(sent.message.clone())
     }
 
+    /// Everything in flight, to be changed in place; not its class nor its size.
+    pub fn sent_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
+        let acknowledged = self.flight.iter_mut().flatten();
+        acknowledged.chain(&mut self.unacknowledged)
+    }
+
+    /// When the oldest message in flight that is to be acknowledged was received.
+    #[must_use]
+    pub fn oldest_received(&self) -> Option<Tick> {
+        let oldest = self.flight.iter().flatten().next();
+        oldest.map(|sent| sent.message.received)
+    }
+
     /// These messages have no copy elsewhere any more.
     pub fn undouble(&mut self, ids: &HashSet<MessageId>) {
         for sent in self.flight.iter_mut().flatten() {
