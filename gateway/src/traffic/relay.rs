@@ -239,7 +239,7 @@ impl Relay {
             return true;
         }
         let outruns_disk = unwritten > self.memory_bytes_max / UNWRITTEN_DIVISOR;
-        !self.outbound.any_up() && !(self.spool.is_well() && outruns_disk)
+        !(self.outbound.any_up() || self.spool.is_well() && outruns_disk)
     }
 
     /// What senders must be told.
