@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -80,7 +80,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         spool: SpoolPolicy::default(),
         next_segment: 1,
     });
-    let (drive, ends) = Drive::new(relay, disk, clock);
+    let (mut drive, ends) = Drive::new(relay, disk, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
     let [urgent, bulk] = ends.commands;
@@ -96,11 +96,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     }
     if let Some(listener) = listener {
         tracing::info!(target: ACCOUNT, "listening on {}", listener.local_addr());
-        doors.open(listener.serve(rules, ends.lanes, clock, watch_phase.clone()));
+        let (lanes, phase) = (ends.lanes.clone(), watch_phase.clone());
+        doors.open(listener.serve(rules, lanes, clock, phase));
     }
+    // The relay's end waits until nobody has lanes.
+    drop(ends.lanes);
     let mut relay = Doors::default();
     let drain_max = config.gateway.drain_max;
-    relay.open(async move { tell_unsent(drive.run(watch_phase, drain_max).await) });
+    let (drained, is_drained) = oneshot::channel();
+    relay.open(async move {
+        drive.run(watch_phase, drain_max).await;
+        let _ = drained.send(());
+        tell_unsent(drive.end().await);
+    });
 
     tokio::select! {
         () = shutdown.first() => {}
@@ -109,11 +117,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     }
     tracing::info!(target: ACCOUNT, "Stopping: nothing new is accepted; sending what waits, for at most {drain_max:?}");
     phase.send_replace(Phase::Drain);
-    relay.closed().await;
+    // An error means that the relay broke; its end below does not wait for anybody then.
+    let _ = is_drained.await;
     phase.send_replace(Phase::Stop);
     if timeout(STOP_MAX, doors.closed()).await.is_err() {
         tracing::info!(target: ACCOUNT, "Some connections did not close in {STOP_MAX:?}; they are dropped");
+        doors.0.shutdown().await;
     }
+    // With the doors closed nothing more can come: its ledger is the last word.
+    relay.closed().await;
     tracing::info!(target: ACCOUNT, "Stopped");
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The whole path under a simulated clock: seeded devices that resend, a cloud that stalls, drops,
 //! reorders PUBACKs, refuses and goes away. After each step the ledger balances and is held against
 //! what both ends counted themselves. A failure names the seed and the step: run that seed alone with
-//! `TIDEGATE_SEED=n`; the number of seeds is `TIDEGATE_SEEDS` (1,000 unless said).
+//! `TIDEGATE_SEED=n`; the number of seeds is `TIDEGATE_SEEDS` (1,000 unless said), counted from
+//! `TIDEGATE_SEED` if both are given.
 
 mod cloud;
 mod device;
@@ -29,11 +30,10 @@ const HEALING_TURNS_MAX: u32 = 20_000;
 
 #[test]
 fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
-    let only = std::env::var("TIDEGATE_SEED")
-        .ok()
-        .map(|seed| seed.parse().unwrap());
-    let seeds = std::env::var("TIDEGATE_SEEDS").map_or(1000, |seeds| seeds.parse().unwrap());
-    let seeds = only.map_or(0..seeds, |seed: u64| seed..seed + 1);
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let from = number("TIDEGATE_SEED");
+    let count = number("TIDEGATE_SEEDS").unwrap_or(if from.is_some() { 1 } else { 1000 });
+    let seeds = from.unwrap_or(0)..from.unwrap_or(0) + count;
     let mut delivered = 0;
     for seed in seeds.clone() {
         let mut world = World::new(seed);

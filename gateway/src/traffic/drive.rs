@@ -77,6 +77,8 @@ pub struct Drive {
     notices: Vec<Option<(DoorId, mpsc::Sender<Vec<Notice>>)>>,
     hurried: Tick,
     ledger_told: Tick,
+    /// Acknowledged messages that could not be sent before the end.
+    lost: u64,
 }
 
 impl Drive {
@@ -102,6 +104,7 @@ impl Drive {
             notices: Vec::new(),
             hurried: Tick::ZERO,
             ledger_told: clock.now(),
+            lost: 0,
         };
         let lanes = Lanes {
             urgent: urgent_in,
@@ -116,9 +119,9 @@ impl Drive {
         (drive, ends)
     }
 
-    /// Runs until the phase is [`Phase::Drain`] and everything is sent or `drain_max` is over. Gives
-    /// the number of acknowledged messages that could not be sent.
-    pub async fn run(mut self, mut phase: watch::Receiver<Phase>, drain_max: Duration) -> u64 {
+    /// Runs until the phase is [`Phase::Drain`] and everything is sent or `drain_max` is over. Then
+    /// nothing is sent any more; [`Drive::end`] is to follow.
+    pub async fn run(&mut self, mut phase: watch::Receiver<Phase>, drain_max: Duration) {
         let timer = sleep_until(self.clock.instant(Tick::ZERO).into());
         tokio::pin!(timer);
         let (mut events, mut urgent, mut reports) = (Vec::new(), Vec::new(), Vec::new());
@@ -189,22 +192,34 @@ impl Drive {
                 () = &mut timer => {}
             }
         }
-        let mut lost = self.relay.finish();
-        self.urgent.close();
-        self.rest.close();
-        let first = urgent.into_iter().chain(self.next_rest.take());
-        let urgent = std::iter::from_fn(|| self.urgent.try_recv().ok());
-        let rest = std::iter::from_fn(|| self.rest.try_recv().ok());
-        for batch in first.chain(urgent).chain(rest) {
-            lost += self.relay.turn_away(batch);
+        self.lost = self.relay.finish();
+        if let Some(batch) = self.next_rest.take() {
+            self.lost += self.relay.turn_away(batch);
         }
         self.flush(self.clock.now());
         for commands in &self.commands {
             // A door that cannot take it sees the channel close instead.
             let _ = commands.try_send(LinkCommand::Shutdown);
         }
-        self.tell_ledger();
-        lost
+    }
+
+    /// The end: counts what the doors in still bring, until all of them are closed. Gives the number
+    /// of acknowledged messages that could not be sent.
+    pub async fn end(mut self) -> u64 {
+        self.doors.close();
+        // The upstream's doors end, and wait for nobody who no longer listens.
+        drop((self.commands, self.events));
+        loop {
+            tokio::select! {
+                Some(batch) = self.urgent.recv() => self.lost += self.relay.turn_away(batch),
+                Some(batch) = self.rest.recv() => self.lost += self.relay.turn_away(batch),
+                // Nobody is let in any more.
+                Some(event) = self.doors.recv() => drop(event),
+                else => break,
+            }
+        }
+        tell_ledger(&self.relay);
+        self.lost
     }
 
     /// Takes batches of the rest as far as the brake allows; says whether more could be taken now.
@@ -282,7 +297,7 @@ impl Drive {
         }
         if now.since(self.ledger_told) >= LEDGER_EVERY {
             self.ledger_told = now;
-            self.tell_ledger();
+            tell_ledger(&self.relay);
         }
     }
 
@@ -318,15 +333,15 @@ impl Drive {
             && self.rest.is_empty()
             && self.urgent.is_empty()
     }
+}
 
-    fn tell_ledger(&self) {
-        let in_memory = self.relay.waiting();
-        for (account, memory) in self.relay.ledger().accounts().iter().zip(in_memory) {
-            tracing::info!(target: "tidegate::account", "{}", account.line(memory));
-        }
-        let unreadable = self.relay.unreadable();
-        if unreadable > 0 {
-            tracing::info!(target: "tidegate::account", "conditions could not read {unreadable} payloads; those did not match");
-        }
+fn tell_ledger(relay: &Relay) {
+    let waiting = relay.waiting();
+    for (account, waiting) in relay.ledger().accounts().iter().zip(waiting) {
+        tracing::info!(target: "tidegate::account", "{}", account.line(waiting));
+    }
+    let unreadable = relay.unreadable();
+    if unreadable > 0 {
+        tracing::info!(target: "tidegate::account", "conditions could not read {unreadable} payloads; those did not match");
     }
 }
