@@ -75,37 +75,35 @@ impl Schedule {
         }
         let replays = self.replays(now);
         let backlog = replays && (first.own == Some(Source::Backlog) || first.beside);
-        let backlog = backlog && admits(ClassId::FIRST);
-        let rest = self.pick_rest(classes, replays);
-        let rest = rest.filter(|pick| admits(pick.class));
-        let yields = rest.is_some_and(|pick| !pick.beside) && self.first.pick(|_| true) == Some(1);
-        if backlog && !yields {
-            return Some(match first.own {
-                Some(Source::Backlog) => Pick::own(ClassId::FIRST, Source::Backlog),
-                _ => Pick::beside(ClassId::FIRST),
-            });
+        let own = self.pick_own(classes, replays);
+        if backlog && admits(ClassId::FIRST) {
+            let own = own.filter(|pick| admits(pick.class));
+            return match (own, first.own) {
+                (Some(own), _) if self.first.pick(|_| true) == Some(1) => Some(own),
+                (_, Some(Source::Backlog)) => Some(Pick::own(ClassId::FIRST, Source::Backlog)),
+                _ => Some(Pick::beside(ClassId::FIRST)),
+            };
         }
-        rest
+        let beside = self.pick_beside(classes).filter(|_| replays);
+        let ready = [own.is_some(), beside.is_some()];
+        let side = self.sides.pick(|side| ready[side.min(BESIDE)])?;
+        let pick = if side == OWN { own } else { beside };
+        pick.filter(|pick| admits(pick.class))
     }
 
-    fn pick_rest(&self, classes: &[QueueSnapshot], replays: bool) -> Option<Pick> {
-        let at = |index: usize| classes.get(index).filter(|_| index > 0);
-        let may_go = |source| source == Source::Live || replays;
-        let own = self
-            .own
-            .pick(|index| at(index).and_then(|class| class.own).is_some_and(may_go));
-        let beside = self
-            .beside
-            .pick(|index| replays && at(index).is_some_and(|class| class.beside));
-        let side = self
-            .sides
-            .pick(|side| [own.is_some(), beside.is_some()][side.min(BESIDE)])?;
-        let index = if side == OWN { own } else { beside }?;
-        let class = ClassId(u8::try_from(index).ok()?);
-        if side == BESIDE {
-            return Some(Pick::beside(class));
-        }
-        Some(Pick::own(class, classes.get(index)?.own?))
+    /// The next in its own turn, below the first class.
+    fn pick_own(&self, classes: &[QueueSnapshot], replays: bool) -> Option<Pick> {
+        let may_go = |source: &Source| *source == Source::Live || replays;
+        let own = |index: usize| classes.get(index)?.own.filter(may_go);
+        let index = self.own.pick(|index| index > 0 && own(index).is_some())?;
+        Some(Pick::own(ClassId(u8::try_from(index).ok()?), own(index)?))
+    }
+
+    /// The next of those that go beside, below the first class.
+    fn pick_beside(&self, classes: &[QueueSnapshot]) -> Option<Pick> {
+        let beside = |index: usize| classes.get(index).is_some_and(|class| class.beside);
+        let index = self.beside.pick(|index| index > 0 && beside(index))?;
+        Some(Pick::beside(ClassId(u8::try_from(index).ok()?)))
     }
 
     /// Charges what was picked for its bytes.
