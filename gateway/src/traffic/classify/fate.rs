@@ -32,8 +32,8 @@ impl Fate {
         Self {
             calm: "sent in its turn; acknowledged to its sender when the upstream has acknowledged it; the disk is not touched".into(),
             pressure: "waits in its turn; when it is late (`spool_after`) it is written to the spool, and acknowledged to its sender when the upstream has it or the disk keeps it, whichever is first".into(),
-            offline: format!("written to the spool when it is late, and acknowledged to its sender when the disk keeps it (`commit_interval`); a crash or a power cut takes nothing of it; {home}"),
-            disk_full: format!("when {} is full, it is held unacknowledged and its sender paused (at QoS 0, which nobody could bring again, it is refused and counted); while the uplink is there, it goes on live, acknowledged when the upstream has it", share(class)),
+            offline: format!("written to the spool when it is late, and acknowledged to its sender when the disk keeps it (`commit_interval`); neither crash nor power cut takes what is acknowledged; {home}"),
+            disk_full: format!("when {}, it is held unacknowledged and its sender paused (at QoS 0, which nobody could bring again, it is refused and counted); while the uplink is there, it goes on live, acknowledged when the upstream has it", share(class)),
         }
     }
 
@@ -49,7 +49,7 @@ impl Fate {
                 "goes to the spool within 5 s; a crash takes what is not written yet; {home}"
             ),
             disk_full: format!(
-                "when {} is full, the oldest is evicted and counted; while the disk fails, it waits in memory alone, and the oldest is shed and counted",
+                "when {}, its oldest is evicted and counted; while the disk fails, it waits in memory alone, and the oldest is shed and counted",
                 share(class)
             ),
         }
@@ -80,11 +80,12 @@ fn memory(class: &ClassSettings) -> String {
     format!("{} of memory", bytes(class.queue_bytes_max))
 }
 
-/// What a class may fill on disk.
+/// What is full when the class has no more room on disk.
 fn share(class: &ClassSettings) -> String {
+    let whole = "the spool is full and no lower class is left to give way";
     match class.spool_bytes_max {
-        Some(share) => format!("its {} of the spool", bytes(share)),
-        None => "the spool".to_owned(),
+        Some(share) => format!("its {} of the spool are full, or {whole}", bytes(share)),
+        None => whole.to_owned(),
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
         );
         assert!(
             fate.disk_full
-                .starts_with("when the spool is full, it is held")
+                .contains("no lower class is left to give way, it is held")
         );
         normal.replay_topic = Some("old/{topic}".to_owned());
         normal.spool_bytes_max = Some(64 << 20);
@@ -128,7 +129,7 @@ mod tests {
         assert!(fate.offline.ends_with("(`backlog_share`), as old/{topic}"));
         assert!(
             fate.disk_full
-                .starts_with("when its 64 MiB of the spool is full, the oldest is evicted")
+                .starts_with("when its 64 MiB of the spool are full, or the spool is full")
         );
         let fate = Fate::of(&low);
         assert!(fate.offline.contains("a clean stop keeps it") && !fate.pressure.contains("spool"));
