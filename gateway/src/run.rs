@@ -24,7 +24,6 @@ use crate::traffic::drive::{Disk, Drive};
 use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
-use crate::traffic::spool::SpoolPolicy;
 
 /// How long doors may take to close their connections after the drain.
 const STOP_MAX: Duration = Duration::from_secs(3);
@@ -77,7 +76,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         memory_bytes_max: config.gateway.memory_bytes_max,
         classes: config.classes,
         uplink: config.uplink.clone(),
-        spool: SpoolPolicy::default(),
+        spool: config.spool.policy.clone(),
         next_segment: 1,
     });
     let (mut drive, ends) = Drive::new(relay, disk, clock);

@@ -71,7 +71,7 @@ impl<'a> Outage<'a> {
 
     fn lasts(&self, class: &ClassSettings, rate: u64) -> Lasts {
         let interval = match class.delivery {
-            Delivery::Guaranteed => self.config.spool.commit_interval,
+            Delivery::Guaranteed => self.config.spool.policy.commit_interval,
             Delivery::Buffered | Delivery::Latest => BUFFERED_INTERVAL,
         };
         let milli = disk_milli_bytes(rate, self.load.bytes, interval);

@@ -10,7 +10,7 @@ use super::tree::Table;
 use super::units::{show_rate, show_size};
 use super::uplink::RATE_MAX;
 use crate::traffic::queue::Delivery;
-use crate::traffic::spool::{SpoolClass, SpoolSettings};
+use crate::traffic::spool::{SpoolClass, SpoolPolicy, SpoolSettings};
 
 const MIB: u64 = 1 << 20;
 
@@ -104,11 +104,13 @@ fn settings(
         dir: gateway.state_dir.join(FOLDER),
         size_bytes_max: size.unwrap_or_else(|| default_size(disk_bytes)),
         disk_free_bytes_min: free.unwrap_or_else(|| default_free(disk_bytes)),
-        commit_interval: s.time("commit_interval", &COMMIT_INTERVAL),
-        spool_after: s.time("spool_after", &SPOOL_AFTER),
-        backlog_share_permille: s.share("backlog_share", &BACKLOG_SHARE),
-        live_share_min_permille: s.share("live_share_min", &LIVE_SHARE_MIN),
-        replay_rate_bytes_max: s.optional_rate("replay_rate_max", &RATE_MAX),
+        policy: SpoolPolicy {
+            commit_interval: s.time("commit_interval", &COMMIT_INTERVAL),
+            spool_after: s.time("spool_after", &SPOOL_AFTER),
+            backlog_share_permille: s.share("backlog_share", &BACKLOG_SHARE),
+            live_share_min_permille: s.share("live_share_min", &LIVE_SHARE_MIN),
+            replay_rate_bytes_max: s.optional_rate("replay_rate_max", &RATE_MAX),
+        },
         classes: classes.settings.iter().map(spool_class).collect(),
         default_class: gateway.default_class,
     }
@@ -156,7 +158,7 @@ fn check_disk(s: &mut Section<'_, '_, '_>, settings: &SpoolSettings, disk_bytes:
 }
 
 fn check_shares(s: &mut Section<'_, '_, '_>, settings: &SpoolSettings) {
-    if settings.backlog_share_permille + settings.live_share_min_permille > 1000 {
+    if settings.policy.backlog_share_permille + settings.policy.live_share_min_permille > 1000 {
         let what = "`backlog_share` and `live_share_min` are more than the whole link together";
         let hint = "a backlog of the first class and the others' live traffic can want both; make one smaller";
         let key = if s.has("backlog_share") {
@@ -173,7 +175,8 @@ fn check_replay_rate(
     settings: &SpoolSettings,
     uplink_rate_bytes_max: Option<u64>,
 ) {
-    if let (Some(replay), Some(uplink)) = (settings.replay_rate_bytes_max, uplink_rate_bytes_max)
+    if let (Some(replay), Some(uplink)) =
+        (settings.policy.replay_rate_bytes_max, uplink_rate_bytes_max)
         && replay >= uplink
     {
         let what = format!(

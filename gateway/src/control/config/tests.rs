@@ -305,13 +305,16 @@ fn does_the_spool_have_what_its_section_and_the_classes_say() {
         (spool.size_bytes_max, spool.disk_free_bytes_min),
         (2 << 30, 1 << 30)
     );
-    assert_eq!(spool.commit_interval, Duration::from_secs(1));
-    assert_eq!(spool.spool_after, Duration::from_secs(5));
+    assert_eq!(spool.policy.commit_interval, Duration::from_secs(1));
+    assert_eq!(spool.policy.spool_after, Duration::from_secs(5));
     assert_eq!(
-        (spool.backlog_share_permille, spool.live_share_min_permille),
+        (
+            spool.policy.backlog_share_permille,
+            spool.policy.live_share_min_permille
+        ),
         (500, 50)
     );
-    assert_eq!(spool.replay_rate_bytes_max, Some(32 << 10));
+    assert_eq!(spool.policy.replay_rate_bytes_max, Some(32 << 10));
     assert_eq!(spool.classes[0].bytes_max, Some(2 << 30));
     assert_eq!(
         (&*spool.classes[1].name, spool.classes[1].bytes_max),

@@ -36,6 +36,8 @@ pub struct SpoolSettings {
     pub size_bytes_max: u64,
     /// What stays free on the file system, in bytes.
     pub disk_free_bytes_min: u64,
+    /// What the relay makes of it.
+    pub policy: SpoolPolicy,
     /// The classes as far as the disk is concerned, the first one most urgent.
     pub classes: Vec<SpoolClass>,
     /// The class of what stands in the spool under a name that is not configured any more.
