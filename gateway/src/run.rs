@@ -116,7 +116,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     }
     tracing::info!(target: ACCOUNT, "Stopping: nothing new is accepted; sending what waits, for at most {drain_max:?}");
     phase.send_replace(Phase::Drain);
-    // An error means that the relay broke; its end below does not wait for anybody then.
+    // An error means that the relay broke, which its end below tells.
     let _ = is_drained.await;
     phase.send_replace(Phase::Stop);
     if timeout(STOP_MAX, doors.closed()).await.is_err() {
@@ -124,7 +124,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         doors.0.shutdown().await;
     }
     // With the doors closed nothing more can come: its ledger is the last word.
-    relay.closed().await;
+    if !relay.closed().await {
+        return Err(RunError::Broken);
+    }
     tracing::info!(target: ACCOUNT, "Stopped");
     Ok(())
 }
@@ -157,7 +159,40 @@ impl Doors {
         std::future::pending().await
     }
 
-    async fn closed(&mut self) {
-        while self.0.join_next().await.is_some() {}
+    /// Waits for all; whether they ended well.
+    async fn closed(&mut self) -> bool {
+        let mut well = true;
+        while let Some(ended) = self.0.join_next().await {
+            well &= ended.is_ok();
+        }
+        well
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the run waits for ends when a part of it breaks, and not when one has ended well.
+    #[tokio::test]
+    async fn does_a_part_that_breaks_end_the_run_and_one_that_ends_not() {
+        let mut doors = Doors::default();
+        doors.open(async {});
+        doors.open(std::future::pending());
+        let waited = timeout(Duration::from_millis(100), doors.failed()).await;
+        assert!(waited.is_err(), "one ended well");
+        doors.open(async { panic!("a defect") });
+        let waited = timeout(Duration::from_secs(10), doors.failed()).await;
+        assert!(waited.is_ok(), "one broke");
+    }
+
+    #[tokio::test]
+    async fn is_a_part_that_breaks_at_the_end_told() {
+        let mut doors = Doors::default();
+        doors.open(async {});
+        assert!(doors.closed().await);
+        doors.open(async { panic!("a defect") });
+        doors.open(async {});
+        assert!(!doors.closed().await);
     }
 }

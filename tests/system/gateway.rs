@@ -85,8 +85,13 @@ impl Configuration {
 
     /// A source: a broker on a port of this machine, with further lines.
     pub(crate) fn source(self, port: u16, topics: &str, lines: &str) -> Self {
+        self.source_at(&format!("mqtt://127.0.0.1:{port}"), topics, lines)
+    }
+
+    /// The same for any source.
+    pub(crate) fn source_at(self, url: &str, topics: &str, lines: &str) -> Self {
         self.section(&format!(
-            "[[source]]\nurl = \"mqtt://127.0.0.1:{port}\"\ntopics = [{topics}]\n{lines}"
+            "[[source]]\nurl = \"{url}\"\ntopics = [{topics}]\n{lines}"
         ))
     }
 

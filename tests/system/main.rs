@@ -30,6 +30,8 @@ mod own_tools;
 mod restarts;
 mod shutdown;
 mod simulation;
+mod slow_uplink;
+mod source_login;
 mod two_connections;
 mod uplink_away;
 mod uplink_login;

@@ -159,13 +159,14 @@ impl World {
 
     fn turn(&mut self) {
         self.drain_lanes();
-        self.cloud.disordered |= self.relay.setbacks() > 0;
         self.now = self
             .now
             .after(Duration::from_micros(1 + self.dice.below(30_000)));
         for event in self.cloud.events(&mut self.dice, self.now) {
             self.relay.link_event(event, self.now);
         }
+        let (set_aside, met) = (self.relay.setbacks(), self.cloud.setbacks);
+        assert!(set_aside <= met, "{set_aside} set aside for {met} refusals");
         let (up, sent) = (self.cloud.up(), self.cloud.rest_sent());
         self.relay
             .turn(self.now, WallTime::from_micros(self.now.micros()));

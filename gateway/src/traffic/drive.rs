@@ -345,3 +345,78 @@ fn tell_ledger(relay: &Relay) {
         tracing::info!(target: "tidegate::account", "conditions could not read {unreadable} payloads; those did not match");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::traffic::message::{ClassId, sample};
+    use crate::traffic::queue::{ClassSettings, Delivery};
+    use crate::traffic::relay::RelaySettings;
+    use crate::traffic::send::tests::uplink;
+
+    fn relay() -> Relay {
+        Relay::new(&RelaySettings {
+            gateway: "box".into(),
+            epoch: 1,
+            memory_bytes_max: 1 << 20,
+            classes: vec![ClassSettings {
+                name: "critical".into(),
+                delivery: Delivery::Guaranteed,
+                weight: 1,
+                ttl: None,
+                queue_bytes_max: 1 << 20,
+                client_bytes_max: 1 << 20,
+                keep_qos0: false,
+            }],
+            uplink: uplink(),
+        })
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn does_the_ledger_go_to_the_log_once_an_hour() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        let (mut drive, _ends) = Drive::new(relay(), Clock::start());
+        let mut message = sample("t", b"x");
+        message.class = ClassId::FIRST;
+        drive.relay.arrive(
+            Batch {
+                door: message.receipt.door,
+                at: Tick::ZERO,
+                messages: vec![message],
+                unreadable: 0,
+                room: None,
+            },
+            Tick::ZERO,
+        );
+        let start = drive.ledger_told;
+        let mut told = |seconds| {
+            drive.flush(start.after(Duration::from_secs(seconds)));
+            let lines = std::mem::take(&mut *log.0.lock().unwrap());
+            let lines = String::from_utf8(lines).unwrap();
+            lines.matches("ledger class=critical received=1").count()
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            let times = [0, 3599, 3600, 3601, 7199, 7200];
+            assert_eq!(times.map(&mut told), [0, 0, 1, 0, 0, 1]);
+        });
+    }
+}
