@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,7 +20,7 @@ use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
 use crate::traffic::accept::listener::{Listener, ListenerError};
 use crate::traffic::accept::source;
-use crate::traffic::drive::Drive;
+use crate::traffic::drive::{Disk, Drive};
 use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
@@ -67,14 +67,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         Some(settings) => Some(Listener::bind(settings).map_err(RunError::Listener)?),
         None => None,
     };
+    let (commands, _taken) = tokio::sync::mpsc::channel(64);
+    let (_tell, reports) = tokio::sync::mpsc::channel(64);
+    let disk = Disk { commands, reports };
     let relay = Relay::new(&RelaySettings {
         gateway: config.gateway.id.clone(),
         epoch: getrandom::u64().map_err(RunError::Random)?,
         memory_bytes_max: config.gateway.memory_bytes_max,
         classes: config.classes,
         uplink: config.uplink.clone(),
+        spool: config.spool.policy.clone(),
+        next_segment: 1,
     });
-    let (drive, ends) = Drive::new(relay, clock);
+    let (mut drive, ends) = Drive::new(relay, disk, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
     let [urgent, bulk] = ends.commands;
@@ -90,11 +95,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     }
     if let Some(listener) = listener {
         tracing::info!(target: ACCOUNT, "listening on {}", listener.local_addr());
-        doors.open(listener.serve(rules, ends.lanes, clock, watch_phase.clone()));
+        let (lanes, phase) = (ends.lanes.clone(), watch_phase.clone());
+        doors.open(listener.serve(rules, lanes, clock, phase));
     }
+    // The relay's end waits until nobody has lanes.
+    drop(ends.lanes);
     let mut relay = Doors::default();
     let drain_max = config.gateway.drain_max;
-    relay.open(async move { tell_unsent(drive.run(watch_phase, drain_max).await) });
+    let (drained, is_drained) = oneshot::channel();
+    relay.open(async move {
+        drive.run(watch_phase, drain_max).await;
+        let _ = drained.send(());
+        tell_unsent(drive.end().await);
+    });
 
     tokio::select! {
         () = shutdown.first() => {}
@@ -103,10 +116,16 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     }
     tracing::info!(target: ACCOUNT, "Stopping: nothing new is accepted; sending what waits, for at most {drain_max:?}");
     phase.send_replace(Phase::Drain);
-    relay.closed().await;
+    // An error means that the relay broke, which its end below tells.
+    let _ = is_drained.await;
     phase.send_replace(Phase::Stop);
     if timeout(STOP_MAX, doors.closed()).await.is_err() {
         tracing::info!(target: ACCOUNT, "Some connections did not close in {STOP_MAX:?}; they are dropped");
+        doors.0.shutdown().await;
+    }
+    // With the doors closed nothing more can come: its ledger is the last word.
+    if !relay.closed().await {
+        return Err(RunError::Broken);
     }
     tracing::info!(target: ACCOUNT, "Stopped");
     Ok(())
@@ -140,7 +159,40 @@ impl Doors {
         std::future::pending().await
     }
 
-    async fn closed(&mut self) {
-        while self.0.join_next().await.is_some() {}
+    /// Waits for all; whether they ended well.
+    async fn closed(&mut self) -> bool {
+        let mut well = true;
+        while let Some(ended) = self.0.join_next().await {
+            well &= ended.is_ok();
+        }
+        well
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the run waits for ends when a part of it breaks, and not when one has ended well.
+    #[tokio::test]
+    async fn does_a_part_that_breaks_end_the_run_and_one_that_ends_not() {
+        let mut doors = Doors::default();
+        doors.open(async {});
+        doors.open(std::future::pending());
+        let waited = timeout(Duration::from_millis(100), doors.failed()).await;
+        assert!(waited.is_err(), "one ended well");
+        doors.open(async { panic!("a defect") });
+        let waited = timeout(Duration::from_secs(10), doors.failed()).await;
+        assert!(waited.is_ok(), "one broke");
+    }
+
+    #[tokio::test]
+    async fn is_a_part_that_breaks_at_the_end_told() {
+        let mut doors = Doors::default();
+        doors.open(async {});
+        assert!(doors.closed().await);
+        doors.open(async { panic!("a defect") });
+        doors.open(async {});
+        assert!(!doors.closed().await);
     }
 }

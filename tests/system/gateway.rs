@@ -87,8 +87,13 @@ impl Configuration {
 
     /// A source: a broker on a port of this machine, with further lines.
     pub(crate) fn source(self, port: u16, topics: &str, lines: &str) -> Self {
+        self.source_at(&format!("mqtt://127.0.0.1:{port}"), topics, lines)
+    }
+
+    /// The same for any source.
+    pub(crate) fn source_at(self, url: &str, topics: &str, lines: &str) -> Self {
         self.section(&format!(
-            "[[source]]\nurl = \"mqtt://127.0.0.1:{port}\"\ntopics = [{topics}]\n{lines}"
+            "[[source]]\nurl = \"{url}\"\ntopics = [{topics}]\n{lines}"
         ))
     }
 
@@ -372,7 +377,7 @@ impl Ledger {
         for (class, counters) in &self.classes {
             let (came, went): (Vec<_>, Vec<_>) = counters
                 .iter()
-                .partition(|(name, _)| ["received", "made_here"].contains(&name.as_str()));
+                .partition(|(name, _)| ["found", "received", "made_here"].contains(&name.as_str()));
             let came: u64 = came.into_iter().map(|(_, count)| count).sum();
             let went: u64 = went.into_iter().map(|(_, count)| count).sum();
             assert_eq!(came, went, "class {class} does not balance: {counters:?}");

@@ -39,6 +39,8 @@ mod own_tools;
 mod restarts;
 mod shutdown;
 mod simulation;
+mod slow_uplink;
+mod source_login;
 mod spool_folder;
 mod spool_start;
 mod two_connections;

@@ -12,7 +12,7 @@ const DEVICES: u32 = 20;
 const EACH_SECOND: u32 = 5_000;
 /// Nothing is late before this (`spool_after`, the default); a machine on which an acknowledgement
 /// takes nearly as long says nothing about the gateway.
-const SPOOL_AFTER: Duration = Duration::from_secs(1);
+const SPOOL_AFTER: Duration = Duration::from_secs(2);
 /// How often a machine that was too busy is asked again.
 const TRIES: usize = 4;
 

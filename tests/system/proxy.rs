@@ -20,7 +20,9 @@ pub(crate) struct Sent {
     pub(crate) connection: usize,
     pub(crate) client_id: String,
     pub(crate) publish: Publish,
+    /// When it came here, and its bytes as they came.
     pub(crate) at: Instant,
+    pub(crate) bytes: usize,
     /// It went into a black hole: the broker never saw it.
     pub(crate) vanished: bool,
     /// When its PUBACK was passed on to the gateway.
@@ -281,6 +283,7 @@ impl State {
                     client_id: connection.client_id.clone(),
                     publish,
                     at: Instant::now(),
+                    bytes: frame.bytes.len(),
                     vanished,
                     acknowledged: None,
                 });

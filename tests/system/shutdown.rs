@@ -65,6 +65,54 @@ fn are_guaranteed_messages_that_cannot_leave_returned_and_not_acknowledged() {
     assert_eq!(ledger.count("critical", "returned"), 15);
 }
 
+/// The relay does not drain the lane of the rest while more than a quarter of the memory is held; so the
+/// lane fills, and what comes then waits inside the connections.
+#[test]
+fn is_all_that_devices_wrote_received_although_it_never_left_their_connections() {
+    let guaranteed = "[[class]]\nname = \"critical\"\ndelivery = \"guaranteed\"\n\
+                      [[class]]\nname = \"sure\"\ndelivery = \"guaranteed\"\n\
+                      [[class]]\nname = \"normal\"\ndelivery = \"buffered\"\n\
+                      [[class]]\nname = \"low\"\ndelivery = \"latest\"\n";
+    let mut site = Site::with(|configuration| {
+        configuration
+            .gateway("memory_max = \"4MiB\"\ndrain_max = \"1s\"")
+            .listener("packet_max = \"64KiB\"")
+            .section(guaranteed)
+            .rule("sure/#", "sure")
+    });
+    site.proxy.wait_for_connections(2);
+    site.proxy.go_away();
+    let port = site.port();
+    // Half a megabyte each: the first ones fill the memory and then what may be held.
+    let mut sure = 0;
+    let mut fill = |number: u32| {
+        let mut device = Device::new(port, Version::V311, &format!("sure {number}"));
+        for _ in 0..30 {
+            device.publish("sure/a", vec![b's'; 16_000], 1);
+            sure += 1;
+        }
+        device
+    };
+    let _sure: Vec<Device> = (0..16).map(&mut fill).collect();
+    let mut loose = Vec::new();
+    for number in 0..20 {
+        let mut device = Device::new(port, Version::V5, &format!("loose {number}"));
+        for _ in 0..30 {
+            device.publish("value/a", vec![b'v'; 16_000], 0);
+        }
+        device.publish("value/a", "it is acknowledged when admitted", 1);
+        device.ping();
+        loose.push(device);
+    }
+    let unanswered: usize = loose.iter().map(Device::unanswered).sum();
+    assert!(unanswered > 5, "only {unanswered} are not in the relay");
+    let ledger = site.terminate();
+    assert_eq!(ledger.count("normal", "received"), 20 * 31, "{ledger:?}");
+    let unanswered: usize = loose.iter().map(Device::unanswered).sum();
+    assert_eq!(ledger.count("normal", "returned"), unanswered as u64);
+    assert!(ledger.count("sure", "received") <= sure);
+}
+
 #[test]
 fn does_what_waits_leave_while_the_gateway_drains() {
     let mut site = Site::new();

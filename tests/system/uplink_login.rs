@@ -59,9 +59,9 @@ fn does_a_good_client_certificate_let_messages_through() {
     far.wait_for_topic("a", SOON);
 }
 
-const AUTHORITY: &[&str] = &["authority", "issuer"];
-const EXPIRED: &[&str] = &["expired"];
-const MISSING: &[&str] = &[
+pub(crate) const AUTHORITY: &[&str] = &["authority", "issuer"];
+pub(crate) const EXPIRED: &[&str] = &["expired"];
+pub(crate) const MISSING: &[&str] = &[
     "client certificate",
     "certificate required",
     "certificate is required",
@@ -69,7 +69,7 @@ const MISSING: &[&str] = &[
 
 /// Waits for the line with the one fault, and holds that no line tells of another.
 #[track_caller]
-fn says(mut gateway: Gateway, fault: &[&str], not: [&[&str]; 2]) {
+pub(crate) fn says(mut gateway: Gateway, fault: &[&str], not: [&[&str]; 2]) {
     gateway.wait_for_line_with(fault, SOON);
     for line in gateway.lines() {
         let line = line.to_lowercase();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::commands::{check, explain, run};
+use super::commands::{check, explain, outage, run};
 use super::exit::Exit;
 
 /// The gateway between an edge box's sensors and the cloud: alarms first, nothing acknowledged is
@@ -24,8 +24,14 @@ pub struct Cli {
 enum Command {
     /// Run the gateway, until SIGTERM or SIGINT.
     Run(ConfigFile),
-    /// Check a configuration: every fault and warning at once. Exit code 2 on any fault.
-    Check(ConfigFile),
+    /// Check a configuration: every fault and warning at once, and how many hours without an uplink
+    /// the spool lasts. Exit code 2 on any fault.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        load: outage::Load,
+    },
     /// Say what the rules do with a message, and what happens to it calm, under pressure, offline.
     Explain {
         #[command(flatten)]
@@ -51,7 +57,7 @@ impl Cli {
     pub fn execute(self) -> Exit {
         match self.command {
             Command::Run(file) => run::run(file.config.as_deref()),
-            Command::Check(file) => check::check(file.config.as_deref()),
+            Command::Check { config, load } => check::check(config.config.as_deref(), load),
             Command::Explain {
                 config,
                 topic,
@@ -73,6 +79,7 @@ mod tests {
             vec!["tidegate", "run"],
             vec!["tidegate", "run", "-c", "x.toml"],
             vec!["tidegate", "check", "--config", "x.toml"],
+            vec!["tidegate", "check", "--rate", "200", "--bytes", "150"],
             vec!["tidegate", "explain", "-c", "x.toml", "a/b", "{}"],
             vec!["tidegate", "explain", "a/b", "-"],
             vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
@@ -86,6 +93,8 @@ mod tests {
         for bad in [
             vec!["tidegate"],
             vec!["tidegate", "rnu"],
+            vec!["tidegate", "check", "--rate", "0"],
+            vec!["tidegate", "check", "--bytes", "many"],
             vec!["tidegate", "explain"],
         ] {
             let error = Cli::try_parse_from(&bad).unwrap_err();

@@ -19,6 +19,7 @@ use super::lanes::{
 use super::message::{DoorId, Tick};
 use super::relay::{BRAKE_MAX, Relay};
 use super::send::{Link, LinkCommand, LinkEvent};
+use super::spool::{SpoolCommand, SpoolReport};
 use crate::clock::Clock;
 
 /// Events of one kind that are taken between two turns: large enough that a turn's work is shared by
@@ -36,6 +37,18 @@ const LINK_COMMANDS: usize = 16;
 const LEDGER_EVERY: Duration = Duration::from_secs(3600);
 /// How often the upstream doors are told to hurry, while an alarm waits.
 const HURRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the writer may take at the end to write what waits: a slow card's few syncs.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// The channels to and from the spool's writer.
+#[derive(Debug)]
+pub struct Disk {
+    /// What it must do.
+    pub commands: mpsc::Sender<SpoolCommand>,
+    /// What came of it.
+    pub reports: mpsc::Receiver<SpoolReport>,
+}
 
 /// The ends of the channels that the doors hold.
 #[derive(Debug)]
@@ -60,15 +73,18 @@ pub struct Drive {
     doors: mpsc::Receiver<DoorEvent>,
     events: mpsc::Receiver<LinkEvent>,
     commands: [mpsc::Sender<LinkCommand>; 2],
+    disk: Disk,
     notices: Vec<Option<(DoorId, mpsc::Sender<Vec<Notice>>)>>,
     hurried: Tick,
     ledger_told: Tick,
+    /// Acknowledged messages that could not be sent before the end.
+    lost: u64,
 }
 
 impl Drive {
     /// The task and the ends of its channels.
     #[must_use]
-    pub fn new(relay: Relay, clock: Clock) -> (Self, Ends) {
+    pub fn new(relay: Relay, disk: Disk, clock: Clock) -> (Self, Ends) {
         let (urgent_in, urgent) = Lane::new(URGENT_LANE_BATCHES);
         let (rest_in, rest) = Lane::new(REST_LANE_BATCHES);
         let (doors_in, doors) = mpsc::channel(DOOR_EVENTS);
@@ -84,9 +100,11 @@ impl Drive {
             doors,
             events,
             commands: [urgent_link, bulk_link],
+            disk,
             notices: Vec::new(),
             hurried: Tick::ZERO,
             ledger_told: clock.now(),
+            lost: 0,
         };
         let lanes = Lanes {
             urgent: urgent_in,
@@ -101,17 +119,20 @@ impl Drive {
         (drive, ends)
     }
 
-    /// Runs until the phase is [`Phase::Drain`] and everything is sent or `drain_max` is over. Gives
-    /// the number of acknowledged messages that could not be sent.
-    pub async fn run(mut self, mut phase: watch::Receiver<Phase>, drain_max: Duration) -> u64 {
+    /// Runs until the phase is [`Phase::Drain`] and everything is sent or `drain_max` is over. Then
+    /// nothing is sent any more; [`Drive::end`] is to follow.
+    pub async fn run(&mut self, mut phase: watch::Receiver<Phase>, drain_max: Duration) {
         let timer = sleep_until(self.clock.instant(Tick::ZERO).into());
         tokio::pin!(timer);
-        let (mut events, mut urgent) = (Vec::new(), Vec::new());
-        let mut stop_at = Tick::NEVER;
+        let (mut events, mut urgent, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut drained_at, mut stop_at) = (Tick::NEVER, Tick::NEVER);
         loop {
             let now = self.clock.now();
             for event in events.drain(..) {
                 self.relay.link_event(event, now);
+            }
+            for report in reports.drain(..) {
+                self.relay.spool_report(report, now);
             }
             for batch in urgent.drain(..) {
                 self.relay.arrive(batch, now);
@@ -119,16 +140,28 @@ impl Drive {
             let more = self.take_rest(now);
             self.relay.turn(now, self.clock.wall());
             self.flush(now);
-            if stop_at == Tick::NEVER && *phase.borrow_and_update() >= Phase::Drain {
-                stop_at = now.after(drain_max);
+            if drained_at == Tick::NEVER && *phase.borrow_and_update() >= Phase::Drain {
+                drained_at = now.after(drain_max);
+                self.relay.drain();
             }
-            if now >= stop_at || (stop_at != Tick::NEVER && self.is_done()) {
+            let drained = drained_at != Tick::NEVER && (now >= drained_at || self.is_done());
+            if drained && stop_at == Tick::NEVER {
+                stop_at = now.after(WRITE_MAX);
+                self.relay.stop();
+                continue;
+            }
+            if now >= stop_at || (stop_at != Tick::NEVER && self.relay.is_written()) {
                 break;
             }
             if more {
                 tokio::task::yield_now().await;
             }
-            let deadline = self.deadline(now, more).min(stop_at);
+            let end = if stop_at == Tick::NEVER {
+                drained_at
+            } else {
+                stop_at
+            };
+            let deadline = self.deadline(now, more).min(end);
             let at = self
                 .clock
                 .instant(deadline.min(now.after(LEDGER_EVERY)))
@@ -144,11 +177,13 @@ impl Drive {
             }
             // A channel that is closed and empty is always ready, and would never let time pass.
             let links = !(self.events.is_closed() && self.events.is_empty());
+            let disk = !(self.disk.reports.is_closed() && self.disk.reports.is_empty());
             let lane = !(self.urgent.is_closed() && self.urgent.is_empty());
             tokio::select! {
                 biased;
                 _ = self.events.recv_many(&mut events, EVENTS_PER_TURN), if links => {}
                 _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent() => {}
+                _ = self.disk.reports.recv_many(&mut reports, EVENTS_PER_TURN), if disk => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
                 Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
                     self.next_rest = Some(batch);
@@ -157,22 +192,34 @@ impl Drive {
                 () = &mut timer => {}
             }
         }
-        let mut lost = self.relay.finish();
-        self.urgent.close();
-        self.rest.close();
-        let first = urgent.into_iter().chain(self.next_rest.take());
-        let urgent = std::iter::from_fn(|| self.urgent.try_recv().ok());
-        let rest = std::iter::from_fn(|| self.rest.try_recv().ok());
-        for batch in first.chain(urgent).chain(rest) {
-            lost += self.relay.turn_away(batch);
+        self.lost = self.relay.finish();
+        if let Some(batch) = self.next_rest.take() {
+            self.lost += self.relay.turn_away(batch);
         }
         self.flush(self.clock.now());
         for commands in &self.commands {
             // A door that cannot take it sees the channel close instead.
             let _ = commands.try_send(LinkCommand::Shutdown);
         }
-        self.tell_ledger();
-        lost
+    }
+
+    /// The end: counts what the doors in still bring, until all of them are closed. Gives the number
+    /// of acknowledged messages that could not be sent.
+    pub async fn end(mut self) -> u64 {
+        self.doors.close();
+        // The upstream's doors end, and wait for nobody who no longer listens.
+        drop((self.commands, self.events));
+        loop {
+            tokio::select! {
+                Some(batch) = self.urgent.recv() => self.lost += self.relay.turn_away(batch),
+                Some(batch) = self.rest.recv() => self.lost += self.relay.turn_away(batch),
+                // Nobody is let in any more.
+                Some(event) = self.doors.recv() => drop(event),
+                else => break,
+            }
+        }
+        tell_ledger(&self.relay);
+        self.lost
     }
 
     /// Takes batches of the rest as far as the brake allows; says whether more could be taken now.
@@ -236,6 +283,12 @@ impl Drive {
                 let _ = commands.try_send(command);
             }
         }
+        while let Ok(room) = self.disk.commands.try_reserve() {
+            let Some(command) = self.relay.take_spool_command() else {
+                break;
+            };
+            room.send(command);
+        }
         if self.relay.hurries() && now.since(self.hurried) >= HURRY_EVERY {
             self.hurried = now;
             for commands in &self.commands {
@@ -244,7 +297,7 @@ impl Drive {
         }
         if now.since(self.ledger_told) >= LEDGER_EVERY {
             self.ledger_told = now;
-            self.tell_ledger();
+            tell_ledger(&self.relay);
         }
     }
 
@@ -280,15 +333,90 @@ impl Drive {
             && self.rest.is_empty()
             && self.urgent.is_empty()
     }
+}
 
-    fn tell_ledger(&self) {
-        let in_memory = self.relay.in_memory();
-        for (account, memory) in self.relay.ledger().accounts().iter().zip(in_memory) {
-            tracing::info!(target: "tidegate::account", "{}", account.line(memory));
+fn tell_ledger(relay: &Relay) {
+    let waiting = relay.waiting();
+    for (account, waiting) in relay.ledger().accounts().iter().zip(waiting) {
+        tracing::info!(target: "tidegate::account", "{}", account.line(waiting));
+    }
+    let unreadable = relay.unreadable();
+    if unreadable > 0 {
+        tracing::info!(target: "tidegate::account", "conditions could not read {unreadable} payloads; those did not match");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::traffic::message::{ClassId, sample};
+    use crate::traffic::queue::{ClassSettings, Delivery};
+    use crate::traffic::relay::RelaySettings;
+    use crate::traffic::send::tests::uplink;
+
+    fn relay() -> Relay {
+        Relay::new(&RelaySettings {
+            gateway: "box".into(),
+            epoch: 1,
+            memory_bytes_max: 1 << 20,
+            classes: vec![ClassSettings {
+                name: "critical".into(),
+                delivery: Delivery::Guaranteed,
+                weight: 1,
+                ttl: None,
+                queue_bytes_max: 1 << 20,
+                client_bytes_max: 1 << 20,
+                keep_qos0: false,
+            }],
+            uplink: uplink(),
+        })
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
         }
-        let unreadable = self.relay.unreadable();
-        if unreadable > 0 {
-            tracing::info!(target: "tidegate::account", "conditions could not read {unreadable} payloads; those did not match");
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
         }
+    }
+
+    #[test]
+    fn does_the_ledger_go_to_the_log_once_an_hour() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        let (mut drive, _ends) = Drive::new(relay(), Clock::start());
+        let mut message = sample("t", b"x");
+        message.class = ClassId::FIRST;
+        drive.relay.arrive(
+            Batch {
+                door: message.receipt.door,
+                at: Tick::ZERO,
+                messages: vec![message],
+                unreadable: 0,
+                room: None,
+            },
+            Tick::ZERO,
+        );
+        let start = drive.ledger_told;
+        let mut told = |seconds| {
+            drive.flush(start.after(Duration::from_secs(seconds)));
+            let lines = std::mem::take(&mut *log.0.lock().unwrap());
+            let lines = String::from_utf8(lines).unwrap();
+            lines.matches("ledger class=critical received=1").count()
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            let times = [0, 3599, 3600, 3601, 7199, 7200];
+            assert_eq!(times.map(&mut told), [0, 0, 1, 0, 0, 1]);
+        });
     }
 }

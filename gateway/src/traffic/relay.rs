@@ -9,6 +9,7 @@ mod doubles;
 mod outbound;
 mod reports;
 mod setbacks;
+mod spooling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +17,18 @@ use std::time::Duration;
 use super::lanes::{Answer, Batch, Notice, Refusal};
 use super::message::{ClassId, DoorId, Message, Tick, WallTime};
 use super::queue::bounded::{Admission, Ends, Queues};
-use super::queue::class::ClassQueue;
 use super::queue::{ClassSettings, Delivery};
-use super::schedule::share::Shares;
+use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
 use super::senders::Senders;
 use super::settle::Outcome;
-use super::settle::ledger::{InMemory, Ledger};
-use super::snapshot::QueueSnapshot;
+use super::settle::ledger::{Ledger, Waiting};
+use super::snapshot::{QueueSnapshot, Source};
+use super::spool::SpoolPolicy;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
 use setbacks::Setbacks;
+use spooling::Spooling;
 
 /// What the relay needs to know.
 #[derive(Clone, Debug)]
@@ -41,6 +43,10 @@ pub struct RelaySettings {
     pub classes: Vec<ClassSettings>,
     /// The uplink.
     pub uplink: UplinkSettings,
+    /// What is made of the disk.
+    pub spool: SpoolPolicy,
+    /// The number of the next segment.
+    pub next_segment: u32,
 }
 
 /// The path.
@@ -49,7 +55,8 @@ pub struct Relay {
     classes: Vec<ClassSettings>,
     memory_bytes_max: u64,
     queues: Queues,
-    shares: Shares,
+    schedule: Schedule,
+    spool: Spooling,
     senders: Senders,
     outbound: Outbound,
     doubles: Doubles,
@@ -77,6 +84,9 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 const BRAKE_DIVISOR: u64 = 32;
 /// The longest time that the brake keeps a batch in the lane.
 pub const BRAKE_MAX: Duration = Duration::from_millis(250);
+/// With the uplink away, buffered messages that are not written yet brake it from this part on: as fast
+/// as the disk takes them is fast enough.
+const UNWRITTEN_DIVISOR: u64 = 4;
 /// How long a connection rests after the upstream said that its quota is used up (0x97).
 const QUOTA_PAUSE: Duration = Duration::from_secs(1);
 /// What may be held of the first class, and of the rest, as a part of the memory: beyond it the lane
@@ -94,7 +104,15 @@ impl Relay {
             .collect();
         Self {
             queues: Queues::new(&classes, settings.memory_bytes_max),
-            shares: Shares::new(classes.iter().map(|class| class.weight)),
+            schedule: Schedule::new(
+                &classes.iter().map(|class| class.weight).collect::<Vec<_>>(),
+                LeastShares {
+                    backlog: settings.spool.backlog_share_permille,
+                    live: settings.spool.live_share_min_permille,
+                },
+                settings.spool.replay_rate_bytes_max,
+            ),
+            spool: Spooling::new(&settings.spool, settings.next_segment, &classes),
             senders: Senders::default(),
             outbound: Outbound::new(settings),
             doubles: Doubles::default(),
@@ -167,9 +185,12 @@ impl Relay {
         self.readmit(now);
         self.back.extend(self.setbacks.due(now));
         self.put_back(now);
-        self.double_overdue(now, wall);
-        for link in Link::BOTH {
-            self.fill(link, now, wall);
+        self.spool_turn(now);
+        if !self.spool.is_stopping() {
+            self.double_overdue(now, wall);
+            for link in Link::BOTH {
+                self.fill(link, now, wall);
+            }
         }
         self.settle();
     }
@@ -188,6 +209,9 @@ impl Relay {
             Tick::NEVER
         };
         look.min(self.outbound.deadline(now))
+            .min(self.spool.deadline(now))
+            .min(self.late_at(now))
+            .min(self.replays_at(now))
             .min(self.setbacks.deadline())
     }
 
@@ -207,10 +231,15 @@ impl Relay {
         }
         let queues = self.queues.iter();
         let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
-        let waiting: u64 = buffered.map(ClassQueue::waiting_bytes).sum();
-        waiting < self.memory_bytes_max / BRAKE_DIVISOR
-            || !self.outbound.any_up()
-            || now.since(oldest) >= BRAKE_MAX
+        let (waiting, unwritten) = buffered.fold((0, 0), |(waiting, unwritten), queue| {
+            let more = (queue.waiting_bytes(), queue.unwritten_bytes());
+            (waiting + more.0, unwritten + more.1)
+        });
+        if waiting < self.memory_bytes_max / BRAKE_DIVISOR || now.since(oldest) >= BRAKE_MAX {
+            return true;
+        }
+        let outruns_disk = unwritten > self.memory_bytes_max / UNWRITTEN_DIVISOR;
+        !(self.outbound.any_up() || self.spool.is_well() && outruns_disk)
     }
 
     /// What senders must be told.
@@ -226,7 +255,9 @@ impl Relay {
     /// Whether the first class waits and no connection is up.
     #[must_use]
     pub fn hurries(&self) -> bool {
-        self.queues.class(ClassId::FIRST).waiting() > 0 && !self.outbound.any_up()
+        let first = ClassId::FIRST;
+        let waits = self.queues.class(first).waiting() > 0 || self.spool.on_disk(first) > 0;
+        waits && !self.outbound.any_up()
     }
 
     /// How a sender is called.
@@ -238,7 +269,7 @@ impl Relay {
     /// Whether nothing waits, is held or is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.in_memory().iter().all(|count| count.messages == 0)
+        self.waiting().iter().all(|count| count.in_memory == 0)
     }
 
     /// A batch that comes too late, at the end: what its sender can bring again is *returned*, the rest
@@ -267,6 +298,8 @@ impl Relay {
             }
         }
         rest.extend(self.setbacks.take_all());
+        rest.extend(self.spool.take_read());
+        rest.retain_mut(|message| !self.spool.keeps(message));
         let lost = rest.iter().map(|message| self.leave_unsent(message)).sum();
         self.settle();
         lost
@@ -302,23 +335,25 @@ impl Relay {
         self.setbacks.total()
     }
 
-    /// Messages in memory by class, counted where they are; `discard` last.
+    /// Messages that have not ended by class, counted where they are; `discard` last.
     #[must_use]
-    pub fn in_memory(&self) -> Vec<InMemory> {
+    pub fn waiting(&self) -> Vec<Waiting> {
         let count = |index: usize| {
             let class = ClassId(u8::try_from(index).unwrap_or(u8::MAX));
             let queue = self.queues.class(class);
-            InMemory {
-                messages: (queue.waiting()
+            Waiting {
+                in_memory: (queue.waiting()
                     + queue.held()
                     + self.outbound.in_flight(class)
                     + self.setbacks.waiting(class)
+                    + self.spool.waiting(class)
                     - self.doubles.surplus(class)) as u64,
                 bytes: queue.bytes() + queue.held_bytes(),
+                on_disk: self.spool.on_disk(class),
             }
         };
         let classes = (0..self.classes.len()).map(count);
-        classes.chain([InMemory::default()]).collect()
+        classes.chain([Waiting::default()]).collect()
     }
 
     /// The queues, for reading.
@@ -387,27 +422,39 @@ impl Relay {
 
     /// Sends over one connection what is picked for it.
     fn fill(&mut self, link: Link, now: Tick, wall: WallTime) {
-        while let Some(class) = self.pick(link, now) {
-            let Some(message) = self.queues.pop(class, now, &mut self.ends) else {
-                continue;
+        while let Some(pick) = self.pick(link, now) {
+            let message = match pick.source {
+                Source::Live => self.queues.pop(pick.class, now, &mut self.ends),
+                Source::Backlog => self.pop_backlog(pick.class, now),
             };
+            let Some(message) = message else { continue };
             match self.outbound.send(link, message, now, wall) {
-                Ok(bytes) if class != ClassId::FIRST => self.shares.charge(class, bytes),
-                Ok(_) => {}
+                Ok(bytes) => self.schedule.charge(pick, bytes),
                 Err(message) => self.dead_letter(*message, "it is larger than the upstream takes"),
             }
         }
     }
 
-    /// The class that may send next over this connection: the first, strictly; else by shares.
-    fn pick(&mut self, link: Link, now: Tick) -> Option<ClassId> {
-        self.queues.snapshots(&mut self.snapshots);
-        let first = self.snapshots.first()?.next_bytes.is_some();
-        if first && self.outbound.admits(link, ClassId::FIRST, now) {
-            return Some(ClassId::FIRST);
+    /// What may go next over this connection.
+    fn pick(&mut self, link: Link, now: Tick) -> Option<Pick> {
+        let paused = self.schedule.is_paused();
+        self.snapshots.clear();
+        for (class, queue) in (0..=u8::MAX).map(ClassId).zip(self.queues.iter()) {
+            let live = queue.first_sequence();
+            let snapshot = self.spool.snapshot(class, live, self.epoch, paused, now);
+            self.snapshots.push(snapshot);
         }
-        let class = self.shares.pick(&self.snapshots)?;
-        self.outbound.admits(link, class, now).then_some(class)
+        let outbound = &mut self.outbound;
+        self.schedule.pick(&self.snapshots, now, |class| {
+            outbound.admits(link, class, now)
+        })
+    }
+
+    /// When the backlog may go on, if some was read back.
+    fn replays_at(&self, now: Tick) -> Tick {
+        let at = self.schedule.replays_at();
+        let waits = self.class_ids().any(|class| self.spool.waiting(class) > 0);
+        if waits && at > now { at } else { Tick::NEVER }
     }
 
     fn readmit(&mut self, now: Tick) {
@@ -445,8 +492,12 @@ impl Relay {
         let mut ends = std::mem::take(&mut self.ends);
         self.room_made |= !ends.is_empty();
         for (mut message, outcome) in ends.drain(..) {
+            self.spool.settle(&mut message);
             self.ledger.end(message.class, outcome);
             self.setbacks.forget(message.id());
+            if outcome == Outcome::Delivered && message.replayed {
+                self.spool.replayed += 1;
+            }
             let answer = match outcome {
                 Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
                 _ => Answer::Accepted,
@@ -454,16 +505,17 @@ impl Relay {
             self.senders.answer(&mut message.receipt, answer);
         }
         self.ends = ends;
+        self.follow_unloaded();
         self.check();
     }
 
     /// The ledger balances, in debug builds after every event.
     fn check(&self) {
         debug_assert!(
-            self.ledger.balances(&self.in_memory()),
+            self.ledger.balances(&self.waiting()),
             "the ledger does not balance: {:?} with {:?}",
             self.ledger,
-            self.in_memory()
+            self.waiting()
         );
     }
 }

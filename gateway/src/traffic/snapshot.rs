@@ -1,8 +1,19 @@
-//! What the scheduler sees of a queue: a value, never the queue itself.
+//! What the scheduler sees of a class: a value, never the queue itself.
 
-/// A class's queue at one moment.
+/// A class at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueSnapshot {
-    /// Payload, topic and property bytes of the message at the front; `None` when nothing waits.
-    pub next_bytes: Option<u64>,
+    /// What goes next in the class's own turn; `None` when nothing waits.
+    pub own: Option<Source>,
+    /// A backlog waits beside it, which has a share of its own.
+    pub beside: bool,
+}
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The class's queue.
+    Live,
+    /// What was read back from the spool.
+    Backlog,
 }

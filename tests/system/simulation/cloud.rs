@@ -27,8 +27,11 @@ pub struct Cloud {
     /// Identity to times arrived.
     arrived: HashMap<String, u64>,
     refused: HashSet<String>,
-    /// Something was refused or set aside: order per topic is not promised any more.
-    pub disordered: bool,
+    /// Refused, or alone in flight when the cloud ended a connection: those of the topic that come after
+    /// them may pass. Nothing else may.
+    passable: HashSet<String>,
+    /// How often a message met with that.
+    pub setbacks: u64,
     /// For each identity, when the gateway received it first and last, as a count of all receipts.
     receipts: HashMap<String, (u64, u64)>,
     received: u64,
@@ -48,6 +51,12 @@ struct Line {
     packets: Vec<(Tick, Publish)>,
     /// On their way back.
     acks: Vec<(Tick, Ack)>,
+    /// In flight as the gateway sees it: unacknowledged, and with QoS 0 until it is told that they are
+    /// written.
+    in_flight: HashMap<u16, String>,
+    unwritten: Vec<String>,
+    /// The gateway asked for a new connection.
+    given_up: bool,
     /// Unacknowledged as the cloud sees it.
     unacknowledged: HashSet<u16>,
     written: u64,
@@ -78,7 +87,8 @@ impl Cloud {
             healed: false,
             arrived: HashMap::new(),
             refused: HashSet::new(),
-            disordered: false,
+            passable: HashSet::new(),
+            setbacks: 0,
             receipts: HashMap::new(),
             received: 0,
             newest: HashMap::new(),
@@ -147,7 +157,7 @@ impl Cloud {
             if link == Link::Urgent && self.connections == 1 {
                 continue;
             }
-            self.connect_or_break(link, now, &mut events);
+            self.connect_or_break(link, dice, now, &mut events);
             self.arrive(link, dice, now);
             self.acknowledge(link, dice, now, &mut events);
         }
@@ -164,20 +174,38 @@ impl Cloud {
                 for publish in parse(self.protocol, &packets) {
                     self.rest_sent += u64::from(!publish.identity.contains("/0/"));
                     self.taken += u64::from(publish.id == 0);
+                    match publish.id {
+                        0 => line.unwritten.push(publish.identity.clone()),
+                        id => drop(line.in_flight.insert(id, publish.identity.clone())),
+                    }
                     line.packets.push((at, publish));
                 }
             }
             LinkCommand::Reconnect { attempt } if line.up && attempt == line.attempt => {
+                line.given_up = true;
                 line.down_until = line.down_until.max(now.after(Duration::from_millis(1)));
             }
             _ => {}
         }
     }
 
-    fn connect_or_break(&mut self, link: Link, now: Tick, events: &mut Vec<LinkEvent>) {
+    fn connect_or_break(
+        &mut self,
+        link: Link,
+        dice: &mut Dice,
+        now: Tick,
+        events: &mut Vec<LinkEvent>,
+    ) {
         let line = &mut self.links[link as usize];
         if line.up && now < line.down_until {
             let attempt = line.attempt;
+            let by_peer = !line.given_up && dice.permille(500);
+            if by_peer && line.in_flight.len() + line.unwritten.len() == 1 {
+                self.setbacks += 1;
+                self.passable.extend(line.unwritten.drain(..));
+                self.passable
+                    .extend(line.in_flight.drain().map(|(_, identity)| identity));
+            }
             // Some of what was on its way arrives all the same, unacknowledged.
             let half = line.packets.len() / 2;
             let late: Vec<_> = line.packets.drain(..half).collect();
@@ -190,7 +218,7 @@ impl Cloud {
                 link,
                 attempt,
                 reason: None,
-                by_peer: true,
+                by_peer,
             });
             for (_, publish) in late {
                 self.record(&publish);
@@ -244,7 +272,8 @@ impl Cloud {
         if self.refuses && self.protocol == Protocol::V5 && publish.id != 0 && dice.permille(20) {
             let reasons = [0x97, 0x80, 0x87, 0x99];
             let reason = reasons[dice.below(4) as usize];
-            self.disordered = true;
+            self.setbacks += 1;
+            self.passable.insert(publish.identity.clone());
             self.refused.insert(publish.identity.clone());
             return reason;
         }
@@ -263,15 +292,15 @@ impl Cloud {
         receipts.1 = at;
     }
 
-    /// Notes an arrival. What was received before may repeat and never overtake, unless something was
-    /// refused.
+    /// Notes an arrival. What was received before may repeat and never be overtaken, unless it was
+    /// refused itself.
     fn record(&mut self, publish: &Publish) {
         let times = self.arrived.entry(publish.identity.clone()).or_insert(0);
         *times += 1;
         self.taken += u64::from(publish.id != 0);
         let (first, last) = self.receipts[&publish.identity];
         let newest = self.newest.entry(publish.topic.clone()).or_insert(0);
-        let ordered = *times > 1 || last >= *newest || self.disordered;
+        let ordered = *times > 1 || last >= *newest || self.passable.contains(&publish.identity);
         assert!(ordered, "{} was overtaken on its topic", publish.identity);
         *newest = first.max(*newest);
     }
@@ -284,6 +313,7 @@ impl Cloud {
         let attempt = line.attempt;
         if line.written > line.told {
             line.told = line.written;
+            line.unwritten.clear();
             events.push(LinkEvent::Written {
                 link,
                 attempt,
@@ -301,6 +331,7 @@ impl Cloud {
         }
         for ack in &acks {
             line.unacknowledged.remove(&ack.packet_id);
+            line.in_flight.remove(&ack.packet_id);
         }
         if dice.permille(20) {
             acks.push(Ack {

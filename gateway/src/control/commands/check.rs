@@ -1,4 +1,5 @@
-//! `tidegate check`: the very check that a start runs, and what it found.
+//! `tidegate check`: the very check that a start runs, what it found, and how long the spool lasts
+//! without an uplink.
 
 #![allow(
     clippy::print_stdout,
@@ -8,23 +9,23 @@
 
 use std::path::Path;
 
+use super::outage::{Load, Outage};
 use super::{complain, say};
 use crate::control::config::file::{LoadError, load};
 use crate::control::config::{Config, Findings, Severity};
 use crate::control::exit::Exit;
 
-/// Checks the configuration in this file: findings to stderr, the verdict to stdout.
+/// Checks the configuration in this file: findings to stderr, the verdict and what the spool is
+/// good for to stdout.
 #[must_use]
-pub fn check(path: Option<&Path>) -> Exit {
+pub fn check(path: Option<&Path>, asked: Load) -> Exit {
     let loaded = load(path);
     match &loaded {
-        Ok((_, warnings)) => {
+        Ok((config, warnings)) => {
             complain(warnings);
-            say(format_args!(
-                "{}: OK, {}\n",
-                warnings.origin,
-                verdict(warnings)
-            ));
+            let (origin, verdict) = (&warnings.origin, verdict(warnings));
+            say(format_args!("{origin}: OK, {verdict}\n"));
+            say(Outage::of(config, asked));
         }
         Err(error) => tell(error),
     }

@@ -2,6 +2,7 @@
 //! what it does while the uplink is not there. Made from the configuration alone.
 
 use crate::control::config::Config;
+use crate::control::config::spool::about;
 use crate::control::config::units::{show_rate, show_size, show_time};
 use crate::traffic::accept::{Protocol, SourceSettings};
 use crate::traffic::message::ClassId;
@@ -17,6 +18,8 @@ pub(super) fn greeting(config: &Config) -> Vec<String> {
         format!("Takes messages from: {}", doors(config)),
         format!("Sends to: {}", uplink(&config.uplink)),
         format!("State folder: {}", config.gateway.state_dir.display()),
+        format!("Spool: {}", spool(config)),
+        format!("Tells how it is at: {}", admin(config)),
         format!("Classes, the most urgent first: {}", classes(config)),
     ];
     lines.push(format!(
@@ -112,23 +115,45 @@ fn one_class(config: &Config, place: usize, class: &ClassSettings) -> String {
     words
 }
 
+fn spool(config: &Config) -> String {
+    let spool = &config.spool;
+    format!(
+        "up to {} in {}, while {} of the disk stay free; nothing is written while the uplink takes what comes",
+        about(spool.size_bytes_max),
+        spool.dir.display(),
+        about(spool.disk_free_bytes_min)
+    )
+}
+
+fn admin(config: &Config) -> String {
+    config.admin.bind.map_or_else(
+        || "nowhere, [admin] is switched off".to_owned(),
+        |bind| format!("http://{bind} (livez, readyz, metrics)"),
+    )
+}
+
 fn offline(config: &Config) -> String {
     let memory = show_size(config.gateway.memory_bytes_max);
+    let disk = about(config.spool.size_bytes_max);
+    let dir = config.spool.dir.display();
     let all: Vec<_> = config
         .classes
         .iter()
         .map(|class| format!("{} {}", class.name, fate(class.delivery)))
         .collect();
-    format!("{}; up to {memory} of memory in all", all.join("; "))
+    format!(
+        "{}; up to {memory} of memory and {disk} in {dir}, in all",
+        all.join("; ")
+    )
 }
 
 fn fate(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::Guaranteed => {
-            "is held unacknowledged, nothing is lost, and when memory is full its senders are paused"
+            "goes to the spool and is acknowledged when the disk keeps it, and when that is full its senders are paused"
         }
-        Delivery::Buffered => "is kept, and when memory is full the oldest is shed",
-        Delivery::Latest => "is kept, and after 2 s only the newest of each key",
+        Delivery::Buffered => "goes to the spool, and when that is full the oldest is evicted",
+        Delivery::Latest => "waits in memory, after 2 s only the newest of each key",
     }
 }
 
@@ -146,9 +171,12 @@ mod tests {
             "mqtt://127.0.0.1:1884 (MQTT 5), over 2 connections",
             "tidegate-state",
             "critical guaranteed; normal buffered, weight 3, for 7d (the default); low latest, weight 1",
-            "critical is held unacknowledged",
-            "normal is kept, and when memory is full the oldest is shed",
-            "up to 64MiB of memory",
+            "Spool: up to 1GiB in tidegate-state/spool, while 256MiB of the disk stay free",
+            "at: http://127.0.0.1:9180 (livez, readyz, metrics)\n",
+            "critical goes to the spool and is acknowledged when the disk keeps it",
+            "normal goes to the spool, and when that is full the oldest is evicted",
+            "low waits in memory",
+            "up to 64MiB of memory and 1GiB in tidegate-state/spool, in all",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
@@ -157,12 +185,13 @@ mod tests {
     #[test]
     fn are_limits_and_sources_told() {
         let text = greeting(&parse(
-            "gateway.id = \"e\"\nlistener.enabled = false\n\
+            "gateway.id = \"e\"\nlistener.enabled = false\nadmin.enabled = false\n\
              [[source]]\nurl = \"mqtt://[fd00::1]\"\ntopics = [\"a/#\", \"b\"]\n\
              [[uplink]]\nurl = \"mqtts://c\"\nconnections = 1\nrate_max = \"256kbit\"\n\
              publish_max = 90\ntopic = \"s/{gateway}/{topic}\"\n",
         ))
         .join("\n");
+        assert!(text.contains("at: nowhere"), "{text}");
         assert!(
             text.contains("from: mqtt://[fd00::1]:1883 (MQTT 5), topics a/# b\n"),
             "{text}"

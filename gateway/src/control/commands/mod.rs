@@ -3,6 +3,7 @@
 pub mod check;
 pub mod explain;
 mod greeting;
+pub mod outage;
 pub mod run;
 
 use std::fmt::Display;

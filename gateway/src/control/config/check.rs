@@ -1,8 +1,9 @@
 //! What only shows when the sections are held against each other: contradictions (faults) and what
 //! will hurt later (warnings).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use super::admin::AdminSettings;
 use super::class::Classes;
 use super::filters::{covers, meet};
 use super::finding::Span;
@@ -18,6 +19,8 @@ const SPARKPLUG: &str = "spBv1.0/#";
 
 /// The doors and where they stand in the file.
 pub(super) struct Doors<'a> {
+    pub(super) admin: &'a AdminSettings,
+    pub(super) admin_at: Option<Span>,
     pub(super) listener: Option<&'a ListenerSettings>,
     pub(super) listener_at: Option<Span>,
     pub(super) sources: &'a [SourceSettings],
@@ -44,6 +47,16 @@ pub(super) fn doors(reading: &mut Reading<'_>, doors: &Doors<'_>, memory_bytes_m
             let hint = "four of the largest messages fill it; make one smaller or the other larger";
             reading.warn(doors.listener_at.clone(), what.to_owned(), hint);
         }
+        if doors
+            .admin
+            .bind
+            .is_some_and(|bind| collide(bind, listener.bind))
+        {
+            let what = "the admin interface and the listener have one address and port";
+            let hint = "write another port in `bind` of one of them";
+            let at = doors.admin_at.clone().or_else(|| doors.listener_at.clone());
+            reading.fault(at, what.to_owned(), hint);
+        }
     }
     sources(reading, doors);
 }
@@ -67,6 +80,12 @@ fn sources(reading: &mut Reading<'_>, doors: &Doors<'_>) {
         }
         seen.push((&source.remote, id));
     }
+}
+
+/// Whether the second of two that listen would find its port in use. Port 0 is any that is free.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || everywhere)
 }
 
 fn same_broker(a: &RemoteSettings, b: &RemoteSettings) -> bool {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::finding::Span;
 use super::reader::{Range, Reading, Section, quoted};
+use super::spool::SPOOL_MAX;
+use super::template;
 use super::tree::Table;
 use crate::traffic::queue::{ClassSettings, Delivery};
 use crate::traffic::spool::Order;
@@ -34,6 +36,8 @@ pub(super) const TTL: Range<Duration> = Range {
 pub(super) struct Classes {
     pub(super) settings: Vec<ClassSettings>,
     pub(super) places: Vec<Option<Span>>,
+    /// Where each says its share of the disk.
+    pub(super) spool_places: Vec<Option<Span>>,
 }
 
 impl Classes {
@@ -52,6 +56,7 @@ pub(super) fn read(
     reading: &mut Reading<'_>,
     tables: Vec<Table<'_>>,
     memory_bytes_max: u64,
+    uplink_topic: &str,
 ) -> Classes {
     if tables.is_empty() {
         return standard(memory_bytes_max);
@@ -59,16 +64,19 @@ pub(super) fn read(
     let mut classes = Classes {
         settings: Vec::new(),
         places: Vec::new(),
+        spool_places: Vec::new(),
     };
     for table in tables {
         let mut section = Section::open(reading, "[[class]]", Some(table));
         let first = classes.settings.is_empty();
-        let class = settings(&mut section, first, memory_bytes_max);
+        let class = settings(&mut section, memory_bytes_max);
+        warn_of_idle_keys(&mut section, &class, first, uplink_topic);
         if classes.find(&class.name).is_some() {
             let what = format!("a second class {}", quoted(&class.name));
             section.fault("name", what, "each class has a name of its own");
         }
         classes.places.push(section.at("name"));
+        classes.spool_places.push(section.at("spool_max"));
         classes.settings.push(class);
         section.done();
     }
@@ -96,35 +104,54 @@ fn standard(memory_bytes_max: u64) -> Classes {
             class("low", Delivery::Latest, 1, None),
         ],
         places: vec![None; 3],
+        spool_places: vec![None; 3],
     }
 }
 
-fn settings(s: &mut Section<'_, '_, '_>, first: bool, memory_bytes_max: u64) -> ClassSettings {
+fn settings(s: &mut Section<'_, '_, '_>, memory_bytes_max: u64) -> ClassSettings {
     let queue_bytes_max = s.size("queue_max", &within(memory_bytes_max, "`memory_max`"));
     let client = Range {
         default: queue_bytes_max / 4,
         ..within(queue_bytes_max, "the class's `queue_max`")
     };
     let qos0 = [("raise", false), ("keep", true)];
+    let order = [("strict", Order::Strict), ("live-first", Order::LiveFirst)];
     let name = name(s);
     let delivery = delivery(s);
-    let settings = ClassSettings {
+    ClassSettings {
         name,
         delivery,
         weight: s.integer("weight", &WEIGHT),
         ttl: s.optional_time("ttl", &TTL),
         queue_bytes_max,
         client_bytes_max: s.size("client_max", &client),
-        spool_bytes_max: None,
-        order: order_of(delivery),
-        replay_topic: None,
+        spool_bytes_max: s.optional_size("spool_max", &SPOOL_MAX),
+        order: s.choice("order", order_of(delivery), &order),
+        replay_topic: template::read(s, "replay_topic"),
         keep_qos0: s.choice("qos0", false, &qos0),
-    };
+    }
+}
+
+fn warn_of_idle_keys(
+    s: &mut Section<'_, '_, '_>,
+    class: &ClassSettings,
+    first: bool,
+    uplink_topic: &str,
+) {
     if first && s.has("weight") {
         let what = "`weight` has no effect: the first class goes before every other".to_owned();
         s.warn("weight", what, "weights are for the classes below it");
     }
-    settings
+    if class.delivery == Delivery::Latest && s.has("spool_max") {
+        let what = "`spool_max` of a `latest` class matters at a clean stop only".to_owned();
+        let hint = "its newest values wait in memory, and stand on disk from a stop to the next start; take it out";
+        s.warn("spool_max", what, hint);
+    }
+    if class.replay_topic.as_deref() == Some(uplink_topic) {
+        let what = "`replay_topic` has no effect: it is the uplink's `topic`".to_owned();
+        let hint = "take it out, or write another, such as \"replay/{topic}\"";
+        s.warn("replay_topic", what, hint);
+    }
 }
 
 /// What a delivery wants if nothing is said: what is guaranteed keeps its order, of the rest fresh data

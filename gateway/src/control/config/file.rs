@@ -1,5 +1,6 @@
 //! The configuration's door to the machine: reads the file, the environment and the host name, and
-//! sees whether the files that the configuration names can be read. It writes nothing.
+//! sees whether the files that the configuration names can be read and how large the disk is. It
+//! writes nothing.
 
 #![allow(
     clippy::disallowed_methods,
@@ -86,6 +87,14 @@ impl Surroundings for Machine {
             .map(drop)
             .map_err(|error| reason(&error))
     }
+
+    fn disk_bytes(&self, folder: &Path) -> Option<u64> {
+        let folder = std::path::absolute(folder).ok()?;
+        let disk = folder
+            .ancestors()
+            .find_map(|above| rustix::fs::statvfs(above).ok())?;
+        disk.f_blocks.checked_mul(disk.f_frsize)
+    }
 }
 
 /// The kernel's host name: shells know HOSTNAME but do not export it.
@@ -101,5 +110,19 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_the_disk_of_a_folder_known_that_is_not_made_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Machine.disk_bytes(folder.path());
+        assert!(disk.is_some_and(|bytes| bytes > 0), "{disk:?}");
+        assert_eq!(Machine.disk_bytes(&folder.path().join("a/b")), disk);
+        assert!(Machine.disk_bytes(Path::new("not-made/yet")).is_some());
     }
 }

@@ -131,24 +131,35 @@ pub(super) fn packet_bytes(size: u64) -> u32 {
 }
 
 fn bind(section: &mut Section<'_, '_, '_>) -> SocketAddr {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883));
     let anonymous = section.flag("anonymous", false);
-    let Some(text) = section.text("bind") else {
-        return default;
-    };
-    let Ok(bind) = text.value.parse::<SocketAddr>() else {
-        let what = format!(
-            "`bind`: {} is not an address and a port",
-            quoted(&text.value)
-        );
-        let hint = "write \"127.0.0.1:1883\", \"0.0.0.0:1883\" or \"[::]:1883\"; `enabled = false` switches the listener off";
-        section.fault("bind", what, hint);
-        return default;
-    };
+    let bind = address(
+        section,
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+        "write \"127.0.0.1:1883\", \"0.0.0.0:1883\" or \"[::]:1883\"; `enabled = false` switches the listener off",
+    );
     if !bind.ip().is_loopback() && !anonymous {
         let what = format!("`bind` opens {bind} to the network, and anybody there could publish");
         let hint = "if that is meant, write `anonymous = true` beside it; else bind to 127.0.0.1";
         section.fault("bind", what, hint);
     }
     bind
+}
+
+/// The address and port under `bind`.
+pub(super) fn address(
+    section: &mut Section<'_, '_, '_>,
+    default: SocketAddr,
+    hint: &str,
+) -> SocketAddr {
+    let Some(text) = section.text("bind") else {
+        return default;
+    };
+    text.value.parse().unwrap_or_else(|_| {
+        let what = format!(
+            "`bind`: {} is not an address and a port",
+            quoted(&text.value)
+        );
+        section.fault("bind", what, hint);
+        default
+    })
 }

@@ -3,6 +3,7 @@
 //! hint. Only [`mod@file`] touches disk and environment; defaults stand beside the keys that they are
 //! for, and `config/tidegate.toml` shows them all.
 
+mod admin;
 mod check;
 mod class;
 mod expand;
@@ -16,6 +17,8 @@ mod reader;
 mod remote;
 mod rule;
 mod source;
+pub(super) mod spool;
+mod template;
 mod tree;
 pub mod units;
 mod uplink;
@@ -23,6 +26,7 @@ mod uplink;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use admin::AdminSettings;
 pub use finding::{Finding, Findings, Severity, Span};
 pub use reader::Surroundings;
 
@@ -37,6 +41,7 @@ use crate::traffic::classify::{RULES_MAX, RuleSettings, Rules};
 use crate::traffic::message::ClassId;
 use crate::traffic::queue::ClassSettings;
 use crate::traffic::send::UplinkSettings;
+use crate::traffic::spool::SpoolSettings;
 use class::Classes;
 use reader::{Placed, Reading, known_names, quoted};
 use rule::Rule;
@@ -57,6 +62,11 @@ pub struct Config {
     pub sources: Vec<SourceSettings>,
     /// `[[uplink]]`.
     pub uplink: UplinkSettings,
+    /// `[spool]`, with what the classes say of it, and with sizes that the disk has room for where
+    /// the file does not say them.
+    pub spool: SpoolSettings,
+    /// `[admin]`.
+    pub admin: AdminSettings,
     /// `[[class]]`, the most urgent first; 1 to 16.
     pub classes: Vec<ClassSettings>,
     /// `[[rule]]`, in their order.
@@ -140,7 +150,12 @@ fn read_root(reading: &mut Reading<'_>, root: &DeTable<'_>, origin: &str) -> Opt
         .zip(tables)
         .map(|(number, table)| source::read(reading, Some(table), number, &gateway.id))
         .collect();
+    let table = tree::one(reading, root, "admin");
+    let admin_at = table.as_ref().and_then(|(_, at)| at.clone());
+    let admin = admin::read(reading, table);
     let doors = check::Doors {
+        admin: &admin,
+        admin_at,
         listener: listener.as_ref(),
         listener_at,
         sources: &sources,
@@ -151,7 +166,7 @@ fn read_root(reading: &mut Reading<'_>, root: &DeTable<'_>, origin: &str) -> Opt
     check::doors(reading, &doors, gateway.memory_bytes_max);
 
     let tables = tree::many(reading, root, "class", class::CLASSES_MAX);
-    let classes = class::read(reading, tables, gateway.memory_bytes_max);
+    let classes = class::read(reading, tables, gateway.memory_bytes_max, &uplink.topic);
     let tables = tree::many(reading, root, "rule", RULES_MAX);
     let rules: Vec<_> = (1..)
         .zip(tables)
@@ -159,6 +174,9 @@ fn read_root(reading: &mut Reading<'_>, root: &DeTable<'_>, origin: &str) -> Opt
         .collect();
     let default_at = default_class.as_ref().map(|name| name.at.clone());
     gateway.default_class = find_default_class(reading, default_class, &classes);
+    let table = tree::one(reading, root, "spool");
+    let rate = uplink.rate_bytes_max;
+    let spool = spool::read(reading, table, &gateway, &classes, rate);
     check::rules(
         reading,
         &classes,
@@ -172,6 +190,8 @@ fn read_root(reading: &mut Reading<'_>, root: &DeTable<'_>, origin: &str) -> Opt
         listener,
         sources,
         uplink,
+        spool,
+        admin,
         classes: classes.settings,
         rules: rules.into_iter().map(|rule| rule.settings).collect(),
         compiled: Arc::new(compiled),

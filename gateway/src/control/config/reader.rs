@@ -24,6 +24,9 @@ pub trait Surroundings {
     /// # Errors
     /// The reason, for the operator.
     fn readable(&self, path: &Path) -> Result<(), String>;
+    /// The size in bytes of the file system that holds this folder, or will hold it once it is
+    /// made; `None` where the machine does not tell.
+    fn disk_bytes(&self, folder: &Path) -> Option<u64>;
 }
 
 /// A key that was asked for, and what its values may be.
@@ -196,6 +199,29 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
                 None
             }
         }
+    }
+
+    /// A share of the whole as a decimal number, in 1/1000.
+    pub(super) fn share(&mut self, key: &'static str, range: &Range<u32>) -> u32 {
+        let show = |permille: &u32| units::show_share(*permille);
+        let says = says(&show(&range.least), &show(&range.most));
+        let Some(value) = self.ask(key, says) else {
+            return range.default;
+        };
+        let DeValue::Float(written) = value.get_ref() else {
+            self.wrong_type(
+                key,
+                value,
+                "write a decimal number such as 0.3, without quotes",
+            );
+            return range.default;
+        };
+        let share =
+            units::share(written.as_str()).filter(|s| (range.least..=range.most).contains(s));
+        share.unwrap_or_else(|| {
+            self.outside(key, written.as_str(), range, &show);
+            range.default
+        })
     }
 
     /// A size in bytes.

@@ -7,6 +7,7 @@ mod mutations;
 
 use super::*;
 use crate::traffic::classify::Classifier;
+use crate::traffic::spool::Order;
 
 /// A machine with what a test needs.
 pub(crate) struct Bench;
@@ -26,6 +27,11 @@ impl Surroundings for Bench {
             return Err("there is no such file".to_owned());
         }
         Ok(())
+    }
+
+    fn disk_bytes(&self, folder: &std::path::Path) -> Option<u64> {
+        let small = folder.starts_with("/small");
+        Some(if small { 400 << 20 } else { 64 << 30 })
     }
 }
 
@@ -53,11 +59,13 @@ const SHIP: &str = include_str!("../../../../config/examples/ship-satellite.toml
 /// The configuration without what compares by address or names its text.
 fn shown(config: &Config) -> String {
     format!(
-        "{:#?} {:#?} {:#?} {:#?} {:#?} {:#?}",
+        "{:#?} {:#?} {:#?} {:#?} {:#?} {:#?} {:#?} {:#?}",
         config.gateway,
         config.listener,
         config.sources,
         config.uplink,
+        config.spool,
+        config.admin,
         config.classes,
         config.rules
     )
@@ -112,7 +120,7 @@ fn documented() -> Vec<(String, String, String)> {
 fn does_the_documented_file_name_every_key_and_its_range() {
     let documented = documented();
     let known = known();
-    assert!(known.len() > 60, "{}", known.len());
+    assert!(known.len() > 75, "{}", known.len());
     for reader::Known { section, key, says } in &known {
         let about: Vec<_> = documented
             .iter()
@@ -172,6 +180,16 @@ fn do_the_defaults_stand() {
     assert_eq!(names, ["critical", "normal", "low"]);
     assert_eq!(config.classes[1].ttl, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(config.classes[2].client_bytes_max, 16 << 20);
+    let orders: Vec<_> = config.classes.iter().map(|c| c.order).collect();
+    assert_eq!(orders, [Order::Strict, Order::LiveFirst, Order::LiveFirst]);
+    assert_eq!(config.spool.dir.to_str(), Some("tidegate-state/spool"));
+    assert_eq!(config.spool.size_bytes_max, 1 << 30);
+    assert_eq!(config.spool.disk_free_bytes_min, 256 << 20);
+    assert_eq!(config.spool.default_class, ClassId(1));
+    let evictable: Vec<_> = config.spool.classes.iter().map(|c| c.evictable).collect();
+    assert_eq!(evictable, [false, true, true]);
+    let admin = config.admin.bind.map(|bind| bind.to_string());
+    assert_eq!(admin.as_deref(), Some("127.0.0.1:9180"));
 }
 
 /// The class that an example gives.
@@ -268,4 +286,61 @@ fn is_everything_in_one_file_where_it_belongs() {
     assert_eq!(config.rules[0].key.as_deref(), Some("/k"));
     assert_eq!(config.rules[1].class, ClassId::DISCARD);
     assert_eq!(&*config.rules[1].name, "rule 2");
+}
+
+#[test]
+fn does_the_spool_have_what_its_section_and_the_classes_say() {
+    let config = parse(
+        "[gateway]\nstate_dir = \"/data\"\ndefault_class = \"b\"\n\
+         [spool]\nsize_max = \"2GiB\"\ndisk_free_min = \"1GiB\"\ncommit_interval = \"1s\"\n\
+         spool_after = \"5s\"\nbacklog_share = 0.5\nlive_share_min = 0.05\nreplay_rate_max = \"32KiB\"\n\
+         [[class]]\nname = \"a\"\ndelivery = \"guaranteed\"\nspool_max = \"2GiB\"\norder = \"live-first\"\n\
+         [[class]]\nname = \"b\"\ndelivery = \"buffered\"\norder = \"strict\"\n\
+         replay_topic = \"old/{gateway}/{topic}\"\n\
+         [admin]\nbind = \"0.0.0.0:80\"\nexpose = true\n",
+    );
+    let spool = &config.spool;
+    assert_eq!(spool.dir.to_str(), Some("/data/spool"));
+    assert_eq!(
+        (spool.size_bytes_max, spool.disk_free_bytes_min),
+        (2 << 30, 1 << 30)
+    );
+    assert_eq!(spool.policy.commit_interval, Duration::from_secs(1));
+    assert_eq!(spool.policy.spool_after, Duration::from_secs(5));
+    assert_eq!(
+        (
+            spool.policy.backlog_share_permille,
+            spool.policy.live_share_min_permille
+        ),
+        (500, 50)
+    );
+    assert_eq!(spool.policy.replay_rate_bytes_max, Some(32 << 10));
+    assert_eq!(spool.classes[0].bytes_max, Some(2 << 30));
+    assert_eq!(
+        (&*spool.classes[1].name, spool.classes[1].bytes_max),
+        ("b", None)
+    );
+    assert_eq!(spool.default_class, ClassId(1));
+    assert_eq!(config.classes[0].order, Order::LiveFirst);
+    assert_eq!(config.classes[1].order, Order::Strict);
+    assert_eq!(
+        config.classes[1].replay_topic.as_deref(),
+        Some("old/{gateway}/{topic}")
+    );
+    assert_eq!(config.admin.bind.map(|bind| bind.port()), Some(80));
+    assert_eq!(parse("admin.enabled = false").admin.bind, None);
+}
+
+#[test]
+fn does_a_small_disk_get_a_small_spool() {
+    let config = parse("gateway.state_dir = \"/small/state\"");
+    assert_eq!(config.spool.size_bytes_max, 100 << 20);
+    assert_eq!(config.spool.disk_free_bytes_min, 50 << 20);
+    let share = "[gateway]\nstate_dir = \"/small\"\ndefault_class = \"a\"\n\
+                 [[class]]\nname = \"a\"\ndelivery = \"guaranteed\"\nspool_max = \"200MiB\"\n";
+    let told = findings(share).to_string();
+    assert!(
+        told.contains("warning: `spool_max` of class `a`: this disk gives the spool 100MiB"),
+        "{told}"
+    );
 }

@@ -11,7 +11,9 @@ use super::reader::{Reading, known_names, quoted, type_word};
 pub(super) type Table<'t> = (&'t DeTable<'t>, Option<Span>);
 
 /// The tables that a configuration may have.
-const SECTIONS: [&str; 6] = ["gateway", "listener", "source", "uplink", "class", "rule"];
+const SECTIONS: [&str; 8] = [
+    "gateway", "listener", "source", "uplink", "spool", "class", "rule", "admin",
+];
 
 /// Faults for everything at the top that is no section.
 pub(super) fn refuse_unknown(reading: &mut Reading<'_>, root: &DeTable<'_>) {

@@ -57,6 +57,21 @@ pub fn rate(text: &str) -> Option<u64> {
         .or_else(|| size(text))
 }
 
+/// A share of the whole in 1/1000, from a decimal number.
+#[must_use]
+pub fn share(text: &str) -> Option<u32> {
+    let share: f64 = text.replace('_', "").parse().ok()?;
+    (0.0..=1.0)
+        .contains(&share)
+        .then(|| (share * 1000.0).round() as u32)
+}
+
+/// A share in 1/1000 as an operator would write it.
+#[must_use]
+pub fn show_share(permille: u32) -> String {
+    (f64::from(permille) / 1000.0).to_string()
+}
+
 /// A size as an operator would write it.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
@@ -119,6 +134,8 @@ mod tests {
         assert_eq!(rate("256kbit"), Some(32_000));
         assert_eq!(rate("1Mbit/s"), Some(125_000));
         assert_eq!(rate("32KiB"), Some(32 << 10));
+        assert_eq!(share("0.3"), Some(300));
+        assert_eq!(share("5e-2"), Some(50));
     }
 
     #[test]
@@ -149,6 +166,9 @@ mod tests {
             assert_eq!(time(text), None, "{text}");
         }
         assert_eq!(rate("fast"), None);
+        for text in ["nan", "inf", "-0.1", "1.01", "1e400", ""] {
+            assert_eq!(share(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -160,6 +180,9 @@ mod tests {
         for millis in [0, 1, 1500, 60_000, 7 * 86_400_000] {
             let wait = Duration::from_millis(millis);
             assert_eq!(time(&show_time(wait)), Some(wait));
+        }
+        for permille in [0, 50, 300, 999, 1000] {
+            assert_eq!(share(&show_share(permille)), Some(permille));
         }
         assert_eq!(show_time(Duration::from_secs(7 * 86_400)), "7d");
         assert_eq!(show_size(64 << 20), "64MiB");

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::listener::packet_bytes;
-use super::nearest::nearest;
-use super::reader::{Range, Reading, Section, quoted};
+use super::reader::{Range, Reading, Section};
 use super::remote::{self, Remote};
+use super::template;
 use super::tree::Table;
 use crate::traffic::accept::Protocol;
 use crate::traffic::send::{PropertiesPolicy, UplinkSettings};
@@ -17,7 +17,8 @@ const CONNECTIONS: Range<u8> = Range {
     why: "2: urgent messages have a connection of their own; 1: for clouds that allow one per device",
 };
 
-const RATE_MAX: Range<u64> = Range {
+/// Of the uplink's rate, and of the part that replay may take of it.
+pub(super) const RATE_MAX: Range<u64> = Range {
     default: 0,
     least: 1_000,
     most: 12_500_000_000,
@@ -53,9 +54,6 @@ const RETRY_MAX: Range<Duration> = Range {
     why: "below 1s a fleet would storm the cloud when it comes back",
 };
 
-/// What an upstream topic may hold between braces.
-const PLACEHOLDERS: [&str; 2] = ["topic", "gateway"];
-
 /// The uplink, with what the checks between sections need.
 pub(super) fn read(
     reading: &mut Reading<'_>,
@@ -79,7 +77,7 @@ fn settings(s: &mut Section<'_, '_, '_>, gateway_id: &str) -> UplinkSettings {
     UplinkSettings {
         remote: remote::read(s, protocol, Some(default)),
         protocol,
-        topic: topic(s),
+        topic: template::read(s, "topic").unwrap_or_else(|| template::TOPIC.to_owned()),
         client_id: remote::client_id(s, gateway_id.to_owned()),
         connections: s.integer("connections", &CONNECTIONS),
         rate_bytes_max: s.optional_rate("rate_max", &RATE_MAX),
@@ -107,40 +105,6 @@ fn properties(s: &mut Section<'_, '_, '_>, protocol: Protocol) -> PropertiesPoli
         );
     }
     chosen.unwrap_or(PropertiesPolicy::Id)
-}
-
-fn topic(s: &mut Section<'_, '_, '_>) -> String {
-    let Some(text) = s.text("topic") else {
-        return "{topic}".to_owned();
-    };
-    let topic = text.value;
-    if topic.contains(['+', '#', '\0']) {
-        let what = format!("`topic`: {} cannot be published to", quoted(&topic));
-        s.fault("topic", what, "a topic has no wildcards (+, #)");
-    }
-    for name in placeholders(&topic) {
-        if !PLACEHOLDERS.contains(&name) {
-            let what = format!(
-                "`topic`: {} stands for nothing",
-                quoted(&format!("{{{name}}}"))
-            );
-            let meant = nearest(name, PLACEHOLDERS).unwrap_or("topic} or {gateway");
-            s.fault("topic", what, format!("write {{{meant}}}"));
-        }
-    }
-    if !topic.contains("{topic}") {
-        let what = "`topic` does not hold {topic}: all messages go to one topic".to_owned();
-        s.warn("topic", what, "such as \"site/{gateway}/{topic}\"");
-    }
-    topic
-}
-
-/// The names between braces; an open brace counts as a name.
-fn placeholders(topic: &str) -> impl Iterator<Item = &str> {
-    topic
-        .split('{')
-        .skip(1)
-        .map(|after| after.split('}').next().unwrap_or(after))
 }
 
 /// A packet that takes longer than an acknowledgement may would break every connection.

@@ -43,7 +43,6 @@ use crate::traffic::lanes::{DoorEvent, Lanes, Phase};
 use buffer::ReadBuffer;
 use connection::{Connection, Ending};
 use greet::{Agreement, greet, welcome};
-use lane::Unsent;
 use registry::{Kept, Left, Registry};
 
 /// Newcomers beyond `connections_max` that are told so at one time; more are closed without a word.
@@ -356,21 +355,22 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
         return;
     };
     let claim = shared.registry.claim(&agreement.id);
-    let Some(Some(mut seated)) = shared.until_stop(claim.sit()).await else {
-        // Shutdown, or a newer connection of this client id: DISCONNECT's reasons for these are not
-        // CONNACK's.
+    // At a shutdown whoever has the seat leaves it at once.
+    let Some(mut seated) = claim.sit().await else {
+        // A newer connection of this client id: DISCONNECT's reason for it is not CONNACK's.
         let protocol = agreement.voice.protocol;
         let refusing = greet::refuse(&mut stream, protocol, reason::SERVER_UNAVAILABLE, &shared);
         Box::pin(refusing).await;
         return;
     };
-    let resumed = shared
-        .until_stop(shared.resume(&agreement, std::mem::take(&mut seated)))
-        .await;
-    let Some(Some((mut kept, session_present, unsent))) = resumed else {
+    let resuming = shared.resume(&agreement, &mut seated);
+    let Some(Some((mut kept, session_present))) = shared.until_stop(resuming).await else {
+        let unsent = std::mem::take(&mut seated.unsent);
+        unsent.hand_over(&shared.lanes, shared.clock).await;
         shared.registry.vacate(&claim);
         return;
     };
+    let unsent = std::mem::take(&mut seated.unsent);
     kept.session.connect();
     debug!("{} connected", agreement.label);
     let mut will = agreement.will.take();
@@ -409,22 +409,21 @@ async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
 
 impl Shared {
     /// The kept session, unless the client wants a new one; whether it is the kept one. Taking it
-    /// up in time cancels a will that waits. What is left unsent goes on in either case. `None`: the
-    /// relay is gone.
-    async fn resume(&self, agreement: &Agreement, left: Left) -> Option<(Kept, bool, Unsent)> {
-        let Left { kept, mut unsent } = left;
-        match kept {
+    /// up in time cancels a will that waits. What is unsent stays in the seat. `None`: the relay is
+    /// gone.
+    async fn resume(&self, agreement: &Agreement, left: &mut Left) -> Option<(Kept, bool)> {
+        match left.kept.take() {
             Some(mut kept) if !agreement.clean => {
                 kept.will = None;
-                return Some((kept, true, unsent));
+                return Some((kept, true));
             }
             Some(mut kept) => {
-                self.publish_last(&mut kept, &mut unsent);
+                self.publish_last(&mut kept, &mut left.unsent);
                 self.close(kept).await;
             }
             None => {}
         }
-        Some((self.open(agreement).await?, false, unsent))
+        Some((self.open(agreement).await?, false))
     }
 
     /// Registers a new sender with the relay.

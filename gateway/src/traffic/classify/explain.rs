@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::{Condition, Scope};
+use super::fate::Fate;
 use super::filter::{Filter, Mismatch, TopicFault, check_topic};
 use super::reading::Payload;
 use super::verdict::{Rule, Rules};
 use crate::traffic::message::ClassId;
-use crate::traffic::queue::{ClassSettings, Delivery};
+use crate::traffic::queue::ClassSettings;
 
 /// What the rules say of one topic and payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,17 +119,6 @@ pub enum Key {
         /// The JSON pointer.
         pointer: String,
     },
-}
-
-/// What happens to a message of a class, in sentences.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fate {
-    /// While the uplink takes what comes.
-    pub calm: String,
-    /// While more comes than the uplink takes, or the class's memory is full.
-    pub pressure: String,
-    /// While there is no uplink.
-    pub offline: String,
 }
 
 /// Explains what the rules do with a topic and, where one is given, a payload. `classes` are those
@@ -260,38 +250,6 @@ impl Walk<'_> {
     }
 }
 
-impl Fate {
-    fn of(class: &ClassSettings) -> Self {
-        let full = format!("{} of memory", bytes(class.queue_bytes_max));
-        match class.delivery {
-            Delivery::Guaranteed => Self {
-                calm: "sent in its turn; acknowledged to its sender when the upstream has acknowledged it".into(),
-                pressure: format!("waits unacknowledged; when the class has filled its {full}, it is held and its sender paused (at QoS 0, which nobody could bring again, it is refused and counted)"),
-                offline: "waits unacknowledged in memory, then is held and its sender paused, until the uplink is back; what a restart takes from memory its sender still has, unless it came at QoS 0".into(),
-            },
-            Delivery::Buffered => Self {
-                calm: "acknowledged when admitted to memory; sent in its turn".into(),
-                pressure: format!("waits in memory; when the class has filled its {full}, the oldest is shed and counted"),
-                offline: "waits in memory until the uplink is back; beyond it the oldest is shed and counted; memory does not outlive a restart".into(),
-            },
-            Delivery::Latest => Self {
-                calm: "acknowledged when admitted to memory; every value is sent in its turn".into(),
-                pressure: format!("only the newest value of each key stays, the older is superseded and counted; when the keys alone fill its {full}, the oldest is shed and counted"),
-                offline: "the newest value of each key waits in memory until the uplink is back; the older ones are superseded and counted; memory does not outlive a restart".into(),
-            },
-        }
-    }
-
-    fn discard() -> Self {
-        let gone = "acknowledged to its sender, counted as shed, gone";
-        Self {
-            calm: gone.into(),
-            pressure: gone.into(),
-            offline: gone.into(),
-        }
-    }
-}
-
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "topic {}", self.topic)?;
@@ -365,7 +323,8 @@ impl fmt::Display for Ending {
         }
         writeln!(f, "  calm       {}", self.fate.calm)?;
         writeln!(f, "  pressure   {}", self.fate.pressure)?;
-        writeln!(f, "  no uplink  {}", self.fate.offline)
+        writeln!(f, "  no uplink  {}", self.fate.offline)?;
+        writeln!(f, "  full disk  {}", self.fate.disk_full)
     }
 }
 
@@ -386,7 +345,7 @@ impl fmt::Display for Key {
 }
 
 /// Bytes in the largest unit that divides them.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     whole(bytes, &UNITS).unwrap_or_else(|| format!("{bytes} bytes"))
 }
@@ -506,7 +465,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("8 MiB of memory, the oldest is shed"),
+            text.contains("8 MiB of memory, it overflows to the spool"),
             "{text}"
         );
         let text = said("debug/1", None).to_string();

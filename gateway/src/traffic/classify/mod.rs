@@ -6,6 +6,7 @@
 mod bounds;
 mod condition;
 mod explain;
+mod fate;
 mod filter;
 mod reading;
 mod remembered;
@@ -13,7 +14,8 @@ mod trie;
 mod verdict;
 mod vocabulary;
 
-pub use explain::{Ending, Explanation, Fate, Found, Key, Step, explain};
+pub use explain::{Ending, Explanation, Found, Key, Step, explain};
+pub use fate::Fate;
 pub use filter::{Filter, FilterFault, Mismatch, TopicFault, check_topic};
 pub use verdict::{Classifier, RULES_MAX, RuleFault, Rules};
 

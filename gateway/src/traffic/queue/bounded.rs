@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::super::message::{ClassId, DoorId, Message, Tick};
 use super::super::settle::Outcome;
-use super::super::snapshot::QueueSnapshot;
+use super::super::spool::Position;
 use super::budget::Budget;
 use super::class::ClassQueue;
 use super::pressure::Level;
@@ -30,6 +30,8 @@ pub enum Admission {
 pub struct Queues {
     classes: Vec<ClassQueue>,
     budget: Budget,
+    /// What was given up in memory, for it is on disk, since it was last asked for.
+    unloaded: Vec<(ClassId, Position)>,
 }
 
 impl Queues {
@@ -40,6 +42,7 @@ impl Queues {
         Self {
             classes,
             budget: Budget::new(memory_bytes_max),
+            unloaded: Vec::new(),
         }
     }
 
@@ -65,6 +68,9 @@ impl Queues {
             Err(message) => *message,
         };
         while self.over_share(&message, bytes, share_max) {
+            if self.unload_front(class.index()) {
+                continue;
+            }
             if !self.make_room_of_its_own(&message, now, ends) {
                 return Admission::Full(Box::new(message));
             }
@@ -213,10 +219,35 @@ impl Queues {
         }
     }
 
-    /// What the scheduler may see.
-    pub fn snapshots(&self, into: &mut Vec<QueueSnapshot>) {
-        into.clear();
-        into.extend(self.classes.iter().map(ClassQueue::snapshot));
+    /// Counts a message that was read back from the spool; [`Queues::release`] gives its room back.
+    pub fn occupy(&mut self, message: &Message) {
+        let bytes = message.memory_bytes();
+        self.classes[message.class.index()].occupy(bytes);
+        self.budget.take(bytes);
+    }
+
+    /// What was given up in memory, for it is on disk, since the last call.
+    pub fn take_unloaded(&mut self) -> Vec<(ClassId, Position)> {
+        std::mem::take(&mut self.unloaded)
+    }
+
+    /// Whether more than half of a class's bound, or of the budget, waits in memory and nowhere else.
+    #[must_use]
+    pub fn overflows(&self, class: ClassId) -> bool {
+        let queue = &self.classes[class.index()];
+        let unwritten = queue.unwritten_bytes();
+        unwritten
+            > queue
+                .settings
+                .queue_bytes_max
+                .min(self.budget.room_max(class))
+                / 2
+            || (unwritten > 0 && self.bytes() > self.budget.room_max(class) / 2)
+    }
+
+    /// One class's queue, for the spool's marks.
+    pub fn class_mut(&mut self, class: ClassId) -> &mut ClassQueue {
+        &mut self.classes[class.index()]
     }
 
     /// One class's queue, for reading.
@@ -263,9 +294,12 @@ impl Queues {
             }
     }
 
-    /// Lets something give way: an older value, else the oldest of this class if its own limit
+    /// Lets something give way: what is on disk, too, else an older value, else the oldest of this class if its own limit
     /// binds, else the oldest of the lowest class. False when nothing may.
     fn make_room(&mut self, class: ClassId, bytes: u64, now: Tick, ends: &mut Ends) -> bool {
+        if self.unload(class, bytes) {
+            return true;
+        }
         let own = &self.classes[class.index()];
         let victim = if own.has_room(bytes) {
             (class.index()..self.classes.len())
@@ -276,6 +310,28 @@ impl Queues {
         };
         let Some(victim) = victim else { return false };
         self.press(victim, now, ends) || self.shed_front(victim, ends)
+    }
+
+    /// Gives something up in memory that is on disk, of this class if its own limit binds, else of the
+    /// lowest that has some, the more urgent ones last.
+    fn unload(&mut self, class: ClassId, bytes: u64) -> bool {
+        let own = class.index();
+        if !self.classes[own].has_room(bytes) {
+            return self.unload_front(own);
+        }
+        let below = (own..self.classes.len()).rev();
+        let mut order = below.chain((0..own).rev());
+        order.any(|index| self.unload_front(index))
+    }
+
+    fn unload_front(&mut self, index: usize) -> bool {
+        let Some(message) = self.classes[index].unload_front() else {
+            return false;
+        };
+        self.release(&message);
+        self.unloaded
+            .extend(message.spooled.map(|position| (message.class, position)));
+        true
     }
 
     /// Marks a class as shedding; true if that merged older values of a `latest` class that was calm.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::super::message::{DoorId, Message, Tick};
-use super::super::snapshot::QueueSnapshot;
+use super::super::spool::Position;
 use super::budget::Budget;
 use super::clients::Clients;
 use super::coalesce::{Places, key_of, merge, supersede};
@@ -36,6 +36,12 @@ pub struct ClassQueue {
     /// Bytes of what was admitted and has not ended, in flight included.
     pub(super) bytes: u64,
     pub(super) pressure: Pressure,
+    /// Everything that waits in front of this position is written.
+    unwritten: u64,
+    /// Bytes of what waits and is written.
+    written_bytes: u64,
+    /// The first position in the spool that is not known to be on disk.
+    unsafe_from: Option<Position>,
 }
 
 /// Where positions start: as far from both ends as a message can come.
@@ -57,6 +63,9 @@ impl ClassQueue {
             held_for_room: false,
             bytes: 0,
             pressure: Pressure::default(),
+            unwritten: FIRST_POSITION,
+            written_bytes: 0,
+            unsafe_from: None,
         }
     }
 
@@ -114,13 +123,71 @@ impl ClassQueue {
         self.pressure.level()
     }
 
-    pub(super) fn snapshot(&self) -> QueueSnapshot {
-        let next_bytes = self.front_message().map(|m| m.body.size_bytes() as u64);
-        QueueSnapshot { next_bytes }
+    /// Bytes of what waits and is not written to the spool.
+    #[must_use]
+    pub const fn unwritten_bytes(&self) -> u64 {
+        self.waiting_bytes - self.written_bytes
+    }
+
+    /// The oldest message that waits and is not written to the spool.
+    #[must_use]
+    pub fn first_unwritten(&mut self) -> Option<&Message> {
+        self.unwritten = self.unwritten.max(self.front);
+        loop {
+            match self.waiting.get((self.unwritten - self.front) as usize)? {
+                Some(message) if message.spooled.is_none() => break,
+                _ => self.unwritten += 1,
+            }
+        }
+        let slot = self.waiting.get((self.unwritten - self.front) as usize)?;
+        slot.as_ref()
+    }
+
+    /// Writes that message.
+    pub fn write_first(&mut self, write: impl FnOnce(&mut Message)) {
+        let index = self.unwritten.checked_sub(self.front);
+        let slot = index.and_then(|index| self.waiting.get_mut(index as usize));
+        if let Some(message) = slot.and_then(Option::as_mut) {
+            write(message);
+            self.written_bytes += message.memory_bytes();
+            self.unwritten += 1;
+        }
+    }
+
+    /// From here on, positions in the spool are not known to be on disk.
+    pub fn set_unsafe_from(&mut self, position: Option<Position>) {
+        self.unsafe_from = position;
+    }
+
+    /// Takes marks off what waits and is not on disk after all.
+    pub fn take_back(&mut self, mut change: impl FnMut(&mut Message)) {
+        for message in self.waiting.iter_mut().flatten() {
+            let marked = message.spooled.is_some();
+            change(message);
+            if marked && message.spooled.is_none() {
+                self.written_bytes -= message.memory_bytes();
+            }
+        }
+        self.unwritten = self.front;
+    }
+
+    /// Gives up the message at the front, if it is on disk.
+    pub(super) fn unload_front(&mut self) -> Option<Message> {
+        let position = self.front_message()?.spooled?;
+        if self.unsafe_from.is_some_and(|from| position >= from) {
+            return None;
+        }
+        self.pop_front()
     }
 
     pub(super) fn front_message(&self) -> Option<&Message> {
         self.waiting.front().and_then(Option::as_ref)
+    }
+
+    /// The place in the order of receipt of the message at the front.
+    #[must_use]
+    pub fn first_sequence(&self) -> Option<u64> {
+        self.front_message().map(|message| message.sequence)
     }
 
     pub(super) fn front_age(&self, now: Tick) -> Duration {
@@ -161,6 +228,10 @@ impl ClassQueue {
         let older = supersede(older, message);
         self.bytes += bytes;
         self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
+        if older.spooled.is_some() {
+            self.written_bytes -= older.memory_bytes();
+            self.unwritten = self.unwritten.min(position);
+        }
         self.clients.occupy(client, bytes);
         if older.receipt.door != client {
             self.clients.note_newest(client, position);
@@ -168,6 +239,11 @@ impl ClassQueue {
         }
         self.pressure.superseded(now);
         Ok(older)
+    }
+
+    /// Counts a message that was read back from the spool: it takes memory like any other.
+    pub(super) const fn occupy(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
     pub(super) fn push_back(&mut self, message: Message, bytes: u64) {
@@ -219,6 +295,9 @@ impl ClassQueue {
         }
         self.count -= 1;
         self.waiting_bytes -= message.memory_bytes();
+        if message.spooled.is_some() {
+            self.written_bytes -= message.memory_bytes();
+        }
         Some(message)
     }
 
@@ -250,12 +329,20 @@ impl ClassQueue {
 
     /// Puts a message back to the front. Gives the older value, if one of its key waits.
     pub(super) fn put_back(&mut self, message: Message, now: Tick) -> Option<Message> {
-        if let Some((_, waiting)) = self.at_place_of(&message) {
+        if let Some((position, waiting)) = self.at_place_of(&message) {
             let older = match waiting.sequence < message.sequence {
                 true => {
                     let bytes = message.memory_bytes();
+                    let written = message.spooled.is_some();
                     let older = supersede(waiting, message);
                     self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
+                    match written {
+                        true => self.written_bytes += bytes,
+                        false => self.unwritten = self.unwritten.min(position),
+                    }
+                    if older.spooled.is_some() {
+                        self.written_bytes -= older.memory_bytes();
+                    }
                     older
                 }
                 false => {
@@ -275,6 +362,10 @@ impl ClassQueue {
         }
         self.count += 1;
         self.waiting_bytes += message.memory_bytes();
+        match message.spooled {
+            Some(_) => self.written_bytes += message.memory_bytes(),
+            None => self.unwritten = self.front,
+        }
         self.waiting.push_front(Some(message));
         None
     }
@@ -283,7 +374,12 @@ impl ClassQueue {
     pub(super) fn merge(&mut self) -> Vec<Message> {
         let (places, older) = merge(&mut self.waiting, self.front);
         self.places = Some(places);
-        self.waiting_bytes -= older.iter().map(Message::memory_bytes).sum::<u64>();
+        for older in &older {
+            self.waiting_bytes -= older.memory_bytes();
+            if older.spooled.is_some() {
+                self.written_bytes -= older.memory_bytes();
+            }
+        }
         self.note_again();
         older
     }
@@ -301,6 +397,7 @@ impl ClassQueue {
     /// Notes all places anew.
     pub(super) fn note_again(&mut self) {
         self.count = self.waiting.len();
+        self.unwritten = self.front;
         self.clients.clear_places();
         let messages = self.waiting.iter().flatten();
         for (position, message) in (self.front..).zip(messages) {

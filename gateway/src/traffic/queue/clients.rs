@@ -101,6 +101,9 @@ impl Clients {
     /// The client's slot; what an older client with the same index left is dropped. `None` for such an
     /// older one.
     fn slot(&mut self, id: DoorId) -> Option<&mut Client> {
+        if id == DoorId::NOBODY {
+            return None;
+        }
         let index = id.index as usize;
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, Client::default);

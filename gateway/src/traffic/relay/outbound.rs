@@ -29,8 +29,6 @@ pub struct Outbound {
     first_rate: Option<Bucket>,
     packet_bytes_max: u64,
     ack_timeout: Duration,
-    /// The connections that carry the first class and the rest now.
-    homes: [Link; 2],
 }
 
 #[derive(Debug)]
@@ -88,7 +86,6 @@ impl Outbound {
             first_rate: rate(),
             packet_bytes_max: uplink.packet_bytes_max.map_or(u64::MAX, u64::from),
             ack_timeout: uplink.ack_timeout,
-            homes: Link::BOTH,
         }
     }
 
@@ -222,9 +219,11 @@ impl Outbound {
         self.links[link as usize].window.double_next(since)
     }
 
-    /// These messages have no copy on the other connection any more.
-    pub fn undouble(&mut self, link: Link, ids: &HashSet<MessageId>) {
-        self.links[link as usize].window.undouble(ids);
+    /// These messages have no copy on the other connection any more; `overdue` when another one is due
+    /// as soon as that connection is up.
+    pub fn undouble(&mut self, link: Link, ids: &HashSet<MessageId>, overdue: bool) {
+        let window = &mut self.links[link as usize].window;
+        window.undouble(ids, overdue);
     }
 
     /// Gives a connection up: it was overtaken by the other one.
@@ -266,6 +265,34 @@ impl Outbound {
         let announced = self.links.iter().map(|link| link.announced_bytes_max);
         let bytes_max = announced.fold(self.packet_bytes_max, u64::min);
         bytes_max < u64::MAX && self.encoder.bytes_at_most(message) > bytes_max
+    }
+
+    /// Everything in flight, the urgent connection's first, to be changed in place.
+    pub fn sent_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
+        self.links
+            .iter_mut()
+            .flat_map(|link| link.window.sent_mut())
+    }
+
+    /// The longest smoothed acknowledgement time of both connections.
+    #[must_use]
+    pub fn smoothed(&self) -> Duration {
+        let times = self.links.iter().filter_map(|link| link.window.smoothed());
+        times.max().unwrap_or_default()
+    }
+
+    /// Since when a connection that is up has acknowledged nothing of what is in flight.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Tick> {
+        let up = self.links.iter().filter(|link| link.up);
+        up.filter_map(|link| link.window.waiting_since()).min()
+    }
+
+    /// When the oldest message in flight was received.
+    #[must_use]
+    pub fn oldest_in_flight(&self) -> Option<Tick> {
+        let windows = self.links.iter().map(|link| &link.window);
+        windows.filter_map(Window::oldest_received).min()
     }
 
     /// Whether any connection is up.
@@ -319,30 +346,25 @@ impl Outbound {
     }
 
     /// Where a class goes: the first over the urgent connection, the others over the bulk one, each
-    /// over the other while its own is not up. It changes only when nothing of it is in flight on the
-    /// old one, so that it never overtakes itself.
-    fn home(&mut self, class: ClassId) -> Option<Link> {
+    /// over the other while its own is not up. It goes nowhere while some of it is in flight on the
+    /// other connection alone, so that it never overtakes itself.
+    fn home(&self, class: ClassId) -> Option<Link> {
         let own = if class == ClassId::FIRST {
             Link::Urgent
         } else {
             Link::Bulk
         };
-        let wanted = [own, own.other()].into_iter().find(|link| {
+        let home = [own, own.other()].into_iter().find(|link| {
             let state = &self.links[*link as usize];
             state.up && state.giving_up == GivingUp::No
         })?;
-        let home = self.homes[own as usize];
-        let old = &self.links[home as usize];
-        let first = old.window.in_flight(ClassId::FIRST);
-        let left = if own == Link::Urgent {
-            first
+        let other = &self.links[home.other() as usize].window;
+        let left = if class == ClassId::FIRST {
+            other.undoubled()
         } else {
-            old.window.count() - first
+            other.count() - other.in_flight(ClassId::FIRST)
         };
-        if !old.up || left == 0 {
-            self.homes[own as usize] = wanted;
-        }
-        (self.homes[own as usize] == wanted).then_some(wanted)
+        (left == 0).then_some(home)
     }
 
     fn current(&mut self, link: Link, attempt: u64) -> Option<&mut LinkState> {

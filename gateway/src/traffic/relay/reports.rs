@@ -66,7 +66,7 @@ impl Relay {
                 Standing::Settled => return,
                 // The other copy decides.
                 Standing::FirstOf(_) if !success => {
-                    return self.single(link.other(), &HashSet::from([id]));
+                    return self.single(link.other(), &HashSet::from([id]), false);
                 }
                 Standing::FirstOf(original) if original == link => {}
                 Standing::FirstOf(original) => self.outbound.give_up(original),
@@ -126,17 +126,18 @@ impl Relay {
             }
         }
         if !singles.is_empty() {
-            self.single(link.other(), &singles);
+            self.single(link.other(), &singles, true);
         }
     }
 
     /// Messages whose copy over the other connection is gone are in flight once again, and may get
-    /// another second chance: later ones that get theirs must not overtake them.
-    fn single(&mut self, link: Link, ids: &HashSet<MessageId>) {
+    /// another second chance: later ones that get theirs must not overtake them. `overdue`: at once, for
+    /// until then no later one may go over the other connection.
+    fn single(&mut self, link: Link, ids: &HashSet<MessageId>, overdue: bool) {
         for id in ids {
             self.doubles.forget(*id);
         }
-        self.outbound.undouble(link, ids);
+        self.outbound.undouble(link, ids, overdue);
     }
 
     fn follow(&mut self, link: Link, ruling: Ruling, why: &str, now: Tick) {
@@ -171,7 +172,9 @@ impl Relay {
     /// Puts what came back into its queues, each at the place of its receipt.
     pub(super) fn put_back(&mut self, now: Tick) {
         if !self.back.is_empty() {
-            let back = std::mem::take(&mut self.back);
+            let mut back = std::mem::take(&mut self.back);
+            let replayed = back.extract_if(.., |message| message.replayed);
+            self.spool.put_back(replayed.collect());
             self.queues.put_back(back, now, &mut self.ends);
         }
     }

@@ -122,6 +122,17 @@ impl Setbacks {
         self.total
     }
 
+    /// Whether nothing waits aside.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.aside.is_empty()
+    }
+
+    /// All messages that wait aside, to be changed in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message> {
+        self.aside.iter_mut().map(|(_, message)| message)
+    }
+
     /// All messages that wait aside, at the end.
     pub fn take_all(&mut self) -> Vec<Message> {
         let aside = std::mem::take(&mut self.aside);

@@ -9,6 +9,8 @@ use crate::traffic::message::{QoS, Receipt, sample};
 use crate::traffic::send::tests::uplink;
 use crate::traffic::send::{Ack, LinkEvent, LinkLimits, UplinkSettings};
 
+mod spool;
+
 const FIRST: u8 = 0;
 const SURE: u8 = 1;
 const NORMAL: u8 = 2;
@@ -37,6 +39,13 @@ struct World {
 impl World {
     /// Classes `critical` and `sure` are guaranteed, `normal` is buffered.
     fn new(change: impl FnOnce(&mut UplinkSettings)) -> Self {
+        Self::with_classes(change, |_| {})
+    }
+
+    fn with_classes(
+        change: impl FnOnce(&mut UplinkSettings),
+        change_class: impl FnMut(&mut ClassSettings),
+    ) -> Self {
         let class = |name: &str, delivery| ClassSettings {
             name: Arc::from(name),
             delivery,
@@ -59,8 +68,11 @@ impl World {
                 class("normal", Delivery::Buffered),
             ],
             uplink: uplink(),
+            spool: SpoolPolicy::default(),
+            next_segment: 1,
         };
         change(&mut settings.uplink);
+        settings.classes.iter_mut().for_each(change_class);
         let mut relay = Relay::new(&settings);
         let sender = relay.open(Arc::from("device"), false);
         Self {
@@ -420,6 +432,37 @@ fn does_a_message_whose_copy_is_lost_get_another_second_chance() {
     world.answer(&again[0], 0);
     assert_eq!(world.answers(), [(1, Answer::Accepted)]);
     assert_eq!(world.ended(FIRST, Outcome::Delivered), 1);
+}
+
+/// A later alarm went over the new urgent connection, while the one before it waited on the silent bulk
+/// connection alone (found by seed 16767 of the simulation).
+#[test]
+fn does_an_alarm_whose_first_connection_came_back_go_there_again_before_later_ones() {
+    let mut world = World::with_two();
+    world.arrive(FIRST, "one", Some(1));
+    let original = world.turn().remove(0);
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.turn()[0].link, Link::Bulk);
+    world.down(Link::Urgent, true);
+    world.arrive(FIRST, "two", Some(2));
+    world.wait(Duration::from_millis(50));
+    world.up(Link::Urgent);
+    // One at a time: nothing was acknowledged over the connection before.
+    for (token, payload) in [(1, "one"), (2, "two")] {
+        let sent = world.turn();
+        assert_eq!(payloads(&sent), [payload]);
+        assert_eq!(sent[0].link, Link::Urgent, "{payload}");
+        assert!(token == 2 || sent[0].properties == original.properties);
+        world.answer(&sent[0], 0);
+        assert_eq!(world.answers(), [(token, Answer::Accepted)]);
+    }
+    world.turn();
+    assert_eq!(world.reconnects, [Link::Bulk], "the silent one is given up");
+    world.down(Link::Bulk, false);
+    world.up(Link::Bulk);
+    assert!(world.turn().is_empty(), "sent again");
+    assert_eq!(world.ended(FIRST, Outcome::Delivered), 2);
+    assert!(world.relay.is_idle());
 }
 
 #[test]

@@ -3,9 +3,6 @@
 //! the class that lies furthest behind sends next. Against deficit round robin it has no quantum
 //! to tune, and a 1 MiB message needs no 64 rounds to become due.
 
-use super::super::message::ClassId;
-use super::super::snapshot::QueueSnapshot;
-
 /// Virtual time for one byte of a class of weight 1; large enough that integer division by the
 /// greatest weight keeps four digits.
 const VIRTUAL_PER_BYTE: u128 = 10_000_000;
@@ -13,7 +10,7 @@ const VIRTUAL_PER_BYTE: u128 = 10_000_000;
 /// The state of the shares.
 #[derive(Debug)]
 pub struct Shares {
-    classes: Vec<Share>,
+    sharers: Vec<Share>,
     virtual_now: u128,
 }
 
@@ -24,11 +21,11 @@ struct Share {
 }
 
 impl Shares {
-    /// Shares for these weights, in class order; the first class's weight is not used. A weight of
+    /// Shares for these weights, in their order. A weight of
     /// 0 counts as 1: nothing starves.
     #[must_use]
     pub fn new(weights: impl IntoIterator<Item = u32>) -> Self {
-        let classes = weights
+        let sharers = weights
             .into_iter()
             .map(|weight| Share {
                 weight: u128::from(weight.max(1)),
@@ -36,20 +33,17 @@ impl Shares {
             })
             .collect();
         Self {
-            classes,
+            sharers,
             virtual_now: 0,
         }
     }
 
-    /// The class below the first that sends next, if any of them has something.
+    /// Of those that are ready, the one that sends next.
     #[must_use]
-    pub fn pick(&self, queues: &[QueueSnapshot]) -> Option<ClassId> {
+    pub fn pick(&self, ready: impl Fn(usize) -> bool) -> Option<usize> {
         let mut best: Option<(u128, usize)> = None;
-        for (index, share) in self.classes.iter().enumerate().skip(1) {
-            if queues
-                .get(index)
-                .is_none_or(|queue| queue.next_bytes.is_none())
-            {
+        for (index, share) in self.sharers.iter().enumerate() {
+            if !ready(index) {
                 continue;
             }
             let start = share.start.max(self.virtual_now);
@@ -57,13 +51,13 @@ impl Shares {
                 best = Some((start, index));
             }
         }
-        best.and_then(|(_, index)| u8::try_from(index).ok().map(ClassId))
+        best.map(|(_, index)| index)
     }
 
-    /// Charges a class for the bytes that it sent. A class that had nothing to send starts again
+    /// Charges one for the bytes that it sent. One that had nothing to send starts again
     /// from now: idle time is not saved up.
-    pub fn charge(&mut self, class: ClassId, bytes: u64) {
-        let Some(share) = self.classes.get_mut(class.index()) else {
+    pub fn charge(&mut self, index: usize, bytes: u64) {
+        let Some(share) = self.sharers.get_mut(index) else {
             return;
         };
         let start = share.start.max(self.virtual_now);
@@ -77,27 +71,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WAITS: QueueSnapshot = QueueSnapshot {
-        next_bytes: Some(1),
-    };
-    const EMPTY: QueueSnapshot = QueueSnapshot { next_bytes: None };
-
     #[test]
     fn nothing_waits_nothing_is_picked() {
         let shares = Shares::new([1, 3, 1]);
-        assert_eq!(shares.pick(&[WAITS, EMPTY, EMPTY]), None);
+        assert_eq!(shares.pick(|_| false), None);
     }
 
     #[test]
     fn idle_time_is_not_saved_up() {
         let mut shares = Shares::new([1, 1, 1]);
         for _ in 0..1000 {
-            shares.charge(ClassId(1), 100);
+            shares.charge(1, 100);
         }
         // Class 2 wakes up: it may not send 1000 in a row now.
         let mut in_a_row = 0;
-        while shares.pick(&[EMPTY, WAITS, WAITS]) == Some(ClassId(2)) {
-            shares.charge(ClassId(2), 100);
+        while shares.pick(|index| index > 0) == Some(2) {
+            shares.charge(2, 100);
             in_a_row += 1;
         }
         assert!(in_a_row <= 2, "{in_a_row} in a row");
@@ -113,10 +102,10 @@ mod tests {
             let mut shares = Shares::new([1, weights[0], weights[1]]);
             let mut sent = [0_u64; 2];
             for (small, large) in sizes {
-                let class = shares.pick(&[EMPTY, WAITS, WAITS]).unwrap();
-                let bytes = if class == ClassId(1) { small } else { large };
+                let class = shares.pick(|index| index > 0).unwrap();
+                let bytes = if class == 1 { small } else { large };
                 shares.charge(class, bytes);
-                sent[class.index() - 1] += bytes;
+                sent[class - 1] += bytes;
             }
             // Fairness bound of SFQ: normalised service differs by at most one largest message each.
             let normal = [sent[0] / u64::from(weights[0]), sent[1] / u64::from(weights[1])];

@@ -74,18 +74,7 @@ pub(super) async fn dial(
         .map_err(|_| DialError::TooLate(Step::Name, None, whole))??;
     let first = turn.checked_rem(addresses.len() as u64).unwrap_or(0);
     addresses.rotate_left(usize::try_from(first).unwrap_or(0));
-    let mut result = Err(DialError::NoAddress(None));
-    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in addresses {
-        let share = deadline.since(clock.now()) / left.max(1);
-        left = left.saturating_sub(1);
-        result = caller.call(address, share).await;
-        match &result {
-            Err(error) if error.is_worth_another() => {}
-            _ => break,
-        }
-    }
-    result
+    caller.call_each(addresses, deadline).await
 }
 
 async fn resolve(remote: &RemoteSettings) -> Result<Vec<SocketAddr>, DialError> {
@@ -96,7 +85,7 @@ async fn resolve(remote: &RemoteSettings) -> Result<Vec<SocketAddr>, DialError> 
 }
 
 /// All that a call needs, whatever the address.
-struct Caller<'a> {
+pub(super) struct Caller<'a> {
     settings: &'a UplinkSettings,
     connect: BytesMut,
     tls: Option<(TlsConnector, ServerName<'static>, &'a TlsSettings)>,
@@ -107,7 +96,7 @@ struct Caller<'a> {
 type Credentials = (Option<Revealed>, Option<rustls::ClientConfig>);
 
 impl<'a> Caller<'a> {
-    async fn prepare(
+    pub(super) async fn prepare(
         settings: &'a UplinkSettings,
         link: Link,
         clock: Clock,
@@ -135,6 +124,26 @@ impl<'a> Caller<'a> {
             tls,
             clock,
         })
+    }
+
+    /// One address after the other, until one answers; each has an equal share of the time that is left.
+    pub(super) async fn call_each(
+        &self,
+        addresses: Vec<SocketAddr>,
+        deadline: Tick,
+    ) -> Result<Dialed, DialError> {
+        let mut result = Err(DialError::NoAddress(None));
+        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for address in addresses {
+            let share = deadline.since(self.clock.now()) / left.max(1);
+            left = left.saturating_sub(1);
+            result = self.call(address, share).await;
+            match &result {
+                Err(error) if error.is_worth_another() => {}
+                _ => break,
+            }
+        }
+        result
     }
 
     /// One address, within `share`.

@@ -45,6 +45,15 @@ pub struct Sent {
     end: u64,
     /// A copy went over the other connection too.
     pub doubled: bool,
+    /// The other connection ended with its copy: it goes over the next one at once.
+    overdue: bool,
+}
+
+impl Sent {
+    /// From when the patience for a second chance counts.
+    const fn late_from(&self) -> Tick {
+        if self.overdue { Tick::ZERO } else { self.at }
+    }
 }
 
 /// One connection's window.
@@ -57,6 +66,8 @@ pub struct Window {
     count: usize,
     bytes: u64,
     by_class: Vec<usize>,
+    /// How many are doubled; all are of the first class.
+    doubled_count: usize,
     /// Sent with QoS 0, until they are in the socket.
     unacknowledged: VecDeque<Sent>,
     /// Bytes handed over on this connection.
@@ -87,6 +98,7 @@ impl Window {
             count: 0,
             bytes: 0,
             by_class: vec![0; classes],
+            doubled_count: 0,
             unacknowledged: VecDeque::new(),
             handed_bytes: 0,
             written_count: 0,
@@ -159,6 +171,7 @@ impl Window {
             written: Tick::NEVER,
             end: self.handed_bytes,
             doubled: false,
+            overdue: false,
         }
     }
 
@@ -169,6 +182,7 @@ impl Window {
         let sent = self.flight.get_mut(index)?.take()?;
         let full = self.bytes * 2 >= self.size;
         self.forget(&sent.message, sent.wire_bytes);
+        self.doubled_count -= usize::from(sent.doubled);
         self.acknowledged += 1;
         self.solo = false;
         while let Some(None) = self.flight.front() {
@@ -223,16 +237,33 @@ impl Window {
     /// was not doubled; it is marked as doubled.
     pub fn double_next(&mut self, since: Tick) -> Option<Message> {
         let sent = self.flight.iter_mut().flatten();
-        let mut late = sent.take_while(|sent| sent.at <= since);
+        let mut late = sent.take_while(|sent| sent.late_from() <= since);
         let sent = late.find(|sent| sent.message.class == ClassId::FIRST && !sent.doubled)?;
         sent.doubled = true;
+        self.doubled_count += 1;
         Some(sent.message.clone())
     }
 
-    /// These messages have no copy elsewhere any more.
-    pub fn undouble(&mut self, ids: &HashSet<MessageId>) {
-        for sent in self.flight.iter_mut().flatten() {
-            sent.doubled &= !ids.contains(&sent.message.id());
+    /// Everything in flight, to be changed in place; not its class nor its size.
+    pub fn sent_mut(&mut self) -> impl Iterator<Item = &mut Sent> {
+        let acknowledged = self.flight.iter_mut().flatten();
+        acknowledged.chain(&mut self.unacknowledged)
+    }
+
+    /// When the oldest message in flight that is to be acknowledged was received.
+    #[must_use]
+    pub fn oldest_received(&self) -> Option<Tick> {
+        let oldest = self.flight.iter().flatten().next();
+        oldest.map(|sent| sent.message.received)
+    }
+
+    /// These messages have no copy elsewhere any more; `overdue` when another one is due at once.
+    pub fn undouble(&mut self, ids: &HashSet<MessageId>, overdue: bool) {
+        let doubled = self.flight.iter_mut().flatten().filter(|sent| sent.doubled);
+        for sent in doubled.filter(|sent| ids.contains(&sent.message.id())) {
+            sent.doubled = false;
+            sent.overdue = overdue;
+            self.doubled_count -= 1;
         }
     }
 
@@ -240,6 +271,7 @@ impl Window {
     pub fn mark_newest_doubled(&mut self) {
         if let Some(Some(sent)) = self.flight.back_mut() {
             sent.doubled = true;
+            self.doubled_count += 1;
         }
     }
 
@@ -255,7 +287,8 @@ impl Window {
         })
     }
 
-    /// When the oldest first-class message in flight that was not doubled was sent.
+    /// When the oldest first-class message in flight that was not doubled was sent; [`Tick::ZERO`] when
+    /// its copy is due at once.
     #[must_use]
     pub fn oldest_undoubled(&self) -> Option<Tick> {
         if self.in_flight(ClassId::FIRST) == 0 {
@@ -265,13 +298,19 @@ impl Window {
             .iter()
             .flatten()
             .find(|sent| sent.message.class == ClassId::FIRST && !sent.doubled)
-            .map(|sent| sent.at)
+            .map(Sent::late_from)
     }
 
     /// Messages of a class in flight.
     #[must_use]
     pub fn in_flight(&self, class: ClassId) -> usize {
         self.by_class[class.index()]
+    }
+
+    /// Messages of the first class that are in flight here and have no copy on the other connection.
+    #[must_use]
+    pub fn undoubled(&self) -> usize {
+        self.in_flight(ClassId::FIRST) - self.doubled_count
     }
 
     /// All messages in flight, for counting by hand.

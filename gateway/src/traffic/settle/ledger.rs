@@ -12,6 +12,8 @@ use super::Outcome;
 pub struct Account {
     /// The class's name.
     pub class: Arc<str>,
+    /// Messages that an earlier start left on disk.
+    pub found: u64,
     /// Messages that came in.
     pub received: u64,
     /// Messages made here: summaries and reports.
@@ -20,13 +22,15 @@ pub struct Account {
     pub ended: [u64; Outcome::COUNT],
 }
 
-/// What of a class is in memory.
+/// What of a class has not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InMemory {
-    /// Messages, counted where they are.
-    pub messages: u64,
-    /// What they take.
+pub struct Waiting {
+    /// Messages in memory, counted where they are.
+    pub in_memory: u64,
+    /// What they take, in bytes.
     pub bytes: u64,
+    /// Messages on disk that are not in memory.
+    pub on_disk: u64,
 }
 
 /// All accounts: one for each class, and the built-in class `discard` last.
@@ -44,6 +48,7 @@ impl Ledger {
             .chain([Arc::from("discard")])
             .map(|class| Account {
                 class,
+                found: 0,
                 received: 0,
                 made_here: 0,
                 ended: [0; Outcome::COUNT],
@@ -62,21 +67,29 @@ impl Ledger {
         self.account(class).received += 1;
     }
 
+    /// Counts messages that an earlier start left on disk.
+    pub fn carry(&mut self, class: ClassId, count: u64) {
+        self.account(class).found += count;
+    }
+
+    /// Counts the end of several messages.
+    pub fn end_many(&mut self, class: ClassId, outcome: Outcome, count: u64) {
+        self.account(class).ended[outcome as usize] += count;
+    }
+
     /// Counts a message's end.
     pub fn end(&mut self, class: ClassId, outcome: Outcome) {
         self.account(class).ended[outcome as usize] += 1;
     }
 
-    /// Whether every account balances: what came in either ended or is where `in_memory` counted it,
+    /// Whether every account balances: what came in either ended or is where `waiting` counted it,
     /// class by class.
     #[must_use]
-    pub fn balances(&self, in_memory: &[InMemory]) -> bool {
-        self.accounts.len() == in_memory.len()
-            && self
-                .accounts
-                .iter()
-                .zip(in_memory)
-                .all(|(account, memory)| account.waiting() == Some(memory.messages))
+    pub fn balances(&self, waiting: &[Waiting]) -> bool {
+        self.accounts.len() == waiting.len()
+            && self.accounts.iter().zip(waiting).all(|(account, waiting)| {
+                account.waiting() == Some(waiting.in_memory + waiting.on_disk)
+            })
     }
 
     /// The accounts: classes in their order, then `discard`.
@@ -95,16 +108,19 @@ impl Account {
 
     /// The account as one line of `name=value` pairs, for the log.
     #[must_use]
-    pub fn line(&self, memory: InMemory) -> String {
+    pub fn line(&self, waiting: Waiting) -> String {
         let mut line = format!(
-            "ledger class={} received={} made_here={}",
-            self.class, self.received, self.made_here
+            "ledger class={} found={} received={} made_here={}",
+            self.class, self.found, self.received, self.made_here
         );
         for outcome in Outcome::ALL {
             let word = outcome.word().replace(' ', "_");
             line.push_str(&format!(" {word}={}", self.ended(outcome)));
         }
-        line.push_str(&format!(" in_memory={} on_disk=0", memory.messages));
+        line.push_str(&format!(
+            " in_memory={} on_disk={}",
+            waiting.in_memory, waiting.on_disk
+        ));
         line
     }
 
@@ -112,6 +128,6 @@ impl Account {
     /// came in, which never happens.
     #[must_use]
     pub fn waiting(&self) -> Option<u64> {
-        (self.received + self.made_here).checked_sub(self.ended.iter().sum())
+        (self.found + self.received + self.made_here).checked_sub(self.ended.iter().sum())
     }
 }

@@ -5,8 +5,10 @@
 //! Each class has a log of *segments*, small redb files that are appended to in *blocks*. A record has
 //! a [`Position`]: the number of its segment, unique in the spool and growing, and its place there.
 
+pub mod append;
 pub mod position;
 pub mod record;
+pub mod replay;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,6 +24,9 @@ use super::settle::Outcome;
 /// fills a page of 64 KiB. One larger record stands alone in its block.
 pub const BLOCK_BYTES_MAX: usize = 65_000;
 
+/// Bytes of block records in one segment, so that its file stays at 16 MiB.
+pub const SEGMENT_BLOCK_BYTES_MAX: usize = 12 * 1024 * 1024;
+
 /// The spool's settings.
 #[derive(Clone, Debug)]
 pub struct SpoolSettings {
@@ -31,6 +36,17 @@ pub struct SpoolSettings {
     pub size_bytes_max: u64,
     /// What stays free on the file system, in bytes.
     pub disk_free_bytes_min: u64,
+    /// What the relay makes of it.
+    pub policy: SpoolPolicy,
+    /// The classes as far as the disk is concerned, the first one most urgent.
+    pub classes: Vec<SpoolClass>,
+    /// The class of what stands in the spool under a name that is not configured any more.
+    pub default_class: ClassId,
+}
+
+/// What the relay makes of the spool.
+#[derive(Clone, Debug)]
+pub struct SpoolPolicy {
     /// How long a guaranteed message waits for others to share its commit.
     pub commit_interval: Duration,
     /// A guaranteed message that is unacknowledged for longer is late, and is written.
@@ -41,10 +57,18 @@ pub struct SpoolSettings {
     pub live_share_min_permille: u32,
     /// Bytes of backlog that are sent a second at most; `None`: no limit of its own.
     pub replay_rate_bytes_max: Option<u64>,
-    /// The classes as far as the disk is concerned, the first one most urgent.
-    pub classes: Vec<SpoolClass>,
-    /// The class of what stands in the spool under a name that is not configured any more.
-    pub default_class: ClassId,
+}
+
+impl Default for SpoolPolicy {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_millis(100),
+            spool_after: Duration::from_secs(2),
+            backlog_share_permille: 300,
+            live_share_min_permille: 200,
+            replay_rate_bytes_max: None,
+        }
+    }
 }
 
 /// One class on disk.

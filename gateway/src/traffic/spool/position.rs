@@ -12,6 +12,9 @@ use std::ops::Range;
 pub struct Position(NonZeroU64);
 
 impl Position {
+    /// Before every record.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
     /// The place `index` in segment `segment`; segment 0, which there is not, counts as 1.
     #[must_use]
     pub fn new(segment: u32, index: u32) -> Self {
@@ -75,6 +78,13 @@ impl Ranges {
     #[must_use]
     pub fn first(&self) -> Option<Range<Position>> {
         let (start, end) = self.by_start.first_key_value()?;
+        Some(*start..*end)
+    }
+
+    /// The highest range.
+    #[must_use]
+    pub fn last(&self) -> Option<Range<Position>> {
+        let (start, end) = self.by_start.last_key_value()?;
         Some(*start..*end)
     }
 

@@ -121,7 +121,105 @@ pub(super) const FAULTS: &[(&str, usize, &str)] = &[
     ("[uplink]\nurl = \"mqtt://a\"", 1, "[[uplink]]"),
     ("uplink = [1]", 1, "`uplink` holds a bare number"),
     ("[[uplink]]\n[[uplink]]\n", 2, "more than 1 [[uplink]]"),
-    ("[spool]", 1, "unknown section or key \"spool\""),
+    ("[sool]", 1, "did you mean `spool`?"),
+    ("[[spool]]", 1, "it stands once: write [spool]"),
+    (
+        "[spool]\nmax_size = \"1GiB\"",
+        2,
+        "known here: enabled|size_max",
+    ),
+    ("[spool]\nsize = \"1GiB\"", 2, "did you mean `size_max`?"),
+    ("[spool]\nenabled = false", 2, "cannot be switched off"),
+    (
+        "[spool]\nsize_max = \"31MiB\"",
+        2,
+        "write \"32MiB\" or more",
+    ),
+    ("[spool]\nsize_max = 1", 2, "a bare number"),
+    (
+        "[spool]\ndisk_free_min = \"64GiB\"",
+        2,
+        "nothing would ever be written",
+    ),
+    (
+        "[spool]\ndisk_free_min = \"1KiB\"",
+        2,
+        "must be 1MiB to 1024GiB",
+    ),
+    (
+        "[spool]\ncommit_interval = \"1ms\"",
+        2,
+        "must be 10ms to 5s",
+    ),
+    ("[spool]\nspool_after = \"6s\"", 2, "must be 100ms to 5s"),
+    ("[spool]\nbacklog_share = 0.95", 2, "must be 0.05 to 0.9"),
+    (
+        "[spool]\nbacklog_share = 30",
+        2,
+        "a decimal number such as 0.3",
+    ),
+    ("[spool]\nlive_share_min = nan", 2, "must be 0.05 to 0.9"),
+    ("[spool]\nlive_share_min = -0.2", 2, "must be 0.05 to 0.9"),
+    (
+        "[spool]\nlive_share_min = 0.8",
+        2,
+        "more than the whole link together",
+    ),
+    (
+        "[spool]\nreplay_rate_max = \"1bit\"",
+        2,
+        "must be 8kbit to 100Gbit",
+    ),
+    (
+        "[admin]\nbind = \"0.0.0.0:9180\"",
+        2,
+        "write `expose = true`",
+    ),
+    ("[admin]\nbind = \"9180\"", 2, "not an address and a port"),
+    ("[admin]\nbind = \"\"", 2, "`bind` is empty"),
+    (
+        "[admin]\nbind = \"127.0.0.1:1883\"",
+        1,
+        "one address and port",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\norder = \"live_first\"",
+        4,
+        "did you mean \"live-first\"?",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nspool_max = \"16MiB\"",
+        4,
+        "a class has two at least",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nspool_mx = \"16MiB\"",
+        4,
+        "did you mean `spool_max`?",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nreplay_topic = \"a/{topc}\"",
+        4,
+        "write {topic}",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nreplay_topic = \"a/+\"",
+        4,
+        "no wildcards",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nspool_max = \"65MiB\"\n\
+         [spool]\nsize_max = \"64MiB\"",
+        4,
+        "`size_max` is 64MiB",
+    ),
+    (
+        "[spool]\nsize_max = \"64MiB\"\n\
+         [[class]]\nname = \"normal\"\ndelivery = \"guaranteed\"\nspool_max = \"40MiB\"\n\
+         [[class]]\nname = \"b\"\ndelivery = \"guaranteed\"\nspool_max = \"40MiB\"",
+        10,
+        "are 80MiB together",
+    ),
     ("[gateway]\nid = \"a b\"", 2, "`id` cannot be"),
     ("[gateway]\nid = \"\"", 2, "`id` is empty"),
     ("[gateway]\nid = \"${EMPTY}\"", 2, "the variable in it is"),
@@ -387,6 +485,26 @@ const WARNINGS: &[(&str, &str)] = &[
     (
         "[[source]]\nurl = \"mqtt://127.0.0.1:1884\"\ntopics = \"a\"",
         "may come in again",
+    ),
+    (
+        "[spool]\nsize_max = \"64GiB\"",
+        "has 64GiB, of which 256MiB stay free",
+    ),
+    (
+        "[spool]\nreplay_rate_max = \"1Mbit\"\n[[uplink]]\nrate_max = \"1Mbit\"",
+        "the uplink's `rate_max` is 1Mbit",
+    ),
+    (
+        "gateway.default_class = \"a\"\n[[class]]\nname = \"a\"\ndelivery = \"latest\"\nspool_max = \"32MiB\"",
+        "matters at a clean stop only",
+    ),
+    (
+        "gateway.default_class = \"a\"\n[[class]]\nname = \"a\"\ndelivery = \"buffered\"\nreplay_topic = \"{topic}\"",
+        "`replay_topic` has no effect",
+    ),
+    (
+        "gateway.default_class = \"a\"\n[[class]]\nname = \"a\"\ndelivery = \"buffered\"\nreplay_topic = \"old\"",
+        "`replay_topic` does not hold {topic}",
     ),
 ];
 

@@ -102,6 +102,18 @@ impl Unsent {
     pub(super) fn is_empty(&self) -> bool {
         self.urgent.parcels.is_empty() && self.rest.parcels.is_empty()
     }
+
+    /// Hands over what no connection will any more.
+    pub(super) async fn hand_over(self, lanes: &Lanes, clock: Clock) {
+        let parcels = self.urgent.parcels.iter().chain(&self.rest.parcels);
+        let mut messages = parcels.flat_map(|parcel| &parcel.messages);
+        // Each batch needs a sender; whom to answer stands in the messages.
+        let Some(door) = messages.next().map(|message| message.receipt.door) else {
+            return;
+        };
+        // A relay that is gone takes nothing more.
+        let _ = LaneEnds::new(lanes, clock, door, self).finish().await;
+    }
 }
 
 struct LaneEnd {

@@ -136,8 +136,7 @@ pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(
         place: Some(place),
         session_expiry,
     };
-    let living = shared.until_stop(afterlife.live(ending, will, seat));
-    tokio::join!(parting, living);
+    tokio::join!(parting, afterlife.live(ending, will, seat));
 }
 
 struct Afterlife<'a> {
@@ -167,6 +166,7 @@ impl Afterlife<'_> {
         self.kept.session.park();
         self.take_will(will);
         let over = ending == Ending::DoorClosed
+            || ending == Ending::Stop
             || self.session_expiry.is_zero()
             || self.park(&claim).await == Parked::Ended;
         if over {
@@ -182,10 +182,13 @@ impl Afterlife<'_> {
         }
     }
 
-    /// Hands over what is unsent, unless a newer connection does.
+    /// Hands over what is unsent, unless a newer connection does. At a shutdown too: the relay takes
+    /// nothing on by then, and counts what comes.
     async fn finish(&mut self, claim: &Claim) {
         let Self { kept, lanes, .. } = self;
-        self.shared.publish_last(kept, &mut lanes.unsent);
+        if !self.shared.is_stopped() {
+            self.shared.publish_last(kept, &mut lanes.unsent);
+        }
         let may_leave = self.may_leave();
         let lanes = &mut self.lanes;
         tokio::select! {
@@ -242,6 +245,7 @@ impl Afterlife<'_> {
             self.place.take_if(|_| !unsent);
             tokio::select! {
                 biased;
+                () = self.shared.stop() => return Parked::Ended,
                 () = claim.superseded(), if self.may_leave() => return Parked::Claimed,
                 _ = &mut parking.evicted => {
                     debug!("{}: its session made room for a younger one", self.label);
@@ -336,11 +340,23 @@ impl Shared {
 
     /// Runs this unless the gateway stops first.
     pub(super) async fn until_stop<T>(&self, what: impl Future<Output = T>) -> Option<T> {
-        let mut phase = self.phase.clone();
         tokio::select! {
             biased;
-            _ = phase.wait_for(|phase| *phase >= Phase::Stop) => None,
+            () = self.stop() => None,
             done = what => Some(done),
         }
+    }
+
+    /// Ready when the gateway stops. Its sender gone counts as that.
+    async fn stop(&self) {
+        let _ = self
+            .phase
+            .clone()
+            .wait_for(|phase| *phase >= Phase::Stop)
+            .await;
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.phase.borrow() >= Phase::Stop
     }
 }

@@ -145,8 +145,32 @@ impl Connection {
                 }
             }
         }
+        self.hand_over().await;
         // A relay that is gone needs no farewell.
         let _ = self.lanes.doors.send(DoorEvent::Close(self.door)).await;
+    }
+
+    /// At the end: what is left goes to the relay, which counts it.
+    async fn hand_over(&mut self) {
+        let lanes = [
+            (&self.lanes.urgent, &mut self.outbox.urgent),
+            (&self.lanes.rest, &mut self.outbox.rest),
+        ];
+        for (lane, queue) in lanes {
+            while !queue.is_empty() {
+                // A relay that is gone takes nothing more.
+                let Some(place) = lane.reserve(queue.next_bytes()).await else {
+                    return;
+                };
+                let messages = queue.pop().unwrap_or_default();
+                place.put(batch(
+                    self.door,
+                    self.clock.now(),
+                    messages,
+                    &mut self.intake,
+                ));
+            }
+        }
     }
 
     /// Waits before the next link.

@@ -17,6 +17,7 @@ use self::stream::Stream;
 use super::intake::Publication;
 use super::remote;
 use crate::traffic::accept::{Protocol, RetainedPolicy, SourceSettings};
+use crate::traffic::send::RemoteSettings;
 
 /// One read at most. Four times this at most waits unread in our memory, or one packet.
 const READ_BYTES: usize = 16 * 1024;
@@ -103,6 +104,7 @@ impl fmt::Display for Fault {
 pub(super) struct Link {
     protocol: Protocol,
     packet_bytes_max: u32,
+    remote: RemoteSettings,
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
     input: BytesMut,
@@ -128,6 +130,7 @@ impl Link {
         let mut link = Self {
             protocol: settings.protocol,
             packet_bytes_max: settings.packet_bytes_max,
+            remote: settings.remote.clone(),
             reader,
             writer,
             input: BytesMut::new(),
@@ -206,6 +209,7 @@ impl Link {
     pub(super) async fn step(&mut self, read: bool) -> Result<(), Fault> {
         let writes = self.wants_to_write();
         let Self {
+            remote,
             reader,
             writer,
             input,
@@ -218,10 +222,11 @@ impl Link {
             count = reader.read_buf(input), if read => match count {
                 Ok(0) => Err(Fault::Broken("the broker closed the connection".into())),
                 Ok(_) => Ok(()),
-                Err(error) => Err(Fault::Broken(error.to_string())),
+                // With TLS 1.3 this is where the broker's verdict on our certificate comes.
+                Err(error) => Err(stream::broken(remote, &error)),
             },
             written = write(writer, output, unflushed), if writes => {
-                written.map_err(|error| Fault::Broken(error.to_string()))
+                written.map_err(|error| stream::broken(remote, &error))
             }
             // Nothing to read for now and nothing to write.
             else => std::future::pending().await,

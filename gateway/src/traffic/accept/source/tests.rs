@@ -204,6 +204,28 @@ async fn is_nothing_taken_while_held_and_all_after_release() {
     assert_eq!(gateway.stop().await.count(), 100);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn does_the_relay_get_to_count_what_still_waits_at_the_end() {
+    for protocol in BOTH {
+        let broker = Broker::start("").await;
+        let gateway = Gateway::start(&broker, settings(&broker, protocol), false).await;
+        gateway.relay.say(Notice::Held);
+        broker.publish("plant/a", numbers(0..50), &["-q", "0"]);
+        broker.publish("plant/a", numbers(50..60), &[]);
+        // Acknowledged at once although all else waits: what came before it has been read.
+        let endless = format!("plant/{}", "l".repeat(100));
+        broker.publish(&endless, numbers(0..1), &[]);
+        let is_read = || !broker.acknowledged("tide-rest").is_empty();
+        until("all is read", is_read).await;
+        assert_eq!(gateway.relay.count(), 0, "{protocol:?}: taken while held");
+        let relay = gateway.stop().await;
+        assert!(
+            relay.payloads().into_iter().eq(numbers(0..60)),
+            "{protocol:?}"
+        );
+    }
+}
+
 /// Without a window at the broker our own bound must hold. While reading pauses the connection must
 /// not look dead to the broker: it would bring everything again each time.
 #[tokio::test(flavor = "multi_thread")]

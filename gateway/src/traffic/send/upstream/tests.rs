@@ -4,6 +4,7 @@
     reason = "tests start brokers, write their files and spawn the door"
 )]
 
+mod addresses;
 mod certificates;
 mod ends;
 mod misbehaviour;

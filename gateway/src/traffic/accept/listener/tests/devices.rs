@@ -162,7 +162,7 @@ async fn does_an_urgent_message_get_through_behind_bulk_that_waits() {
     bulk.class = ClassId(1);
     let alarm = batch.messages[0].clone();
     let shared = Arc::clone(&site.porter.shared);
-    let unsent = Unsent::default();
+    let unsent = lane::Unsent::default();
     let mut ends = lane::LaneEnds::new(&shared.lanes, shared.clock, batch.door, unsent);
     ends.unsent.push(bulk);
     ends.unsent.push(alarm);
@@ -184,6 +184,51 @@ async fn are_large_packets_taken_whole_and_in_pieces() {
     assert_eq!(message.body.payload().len(), 60_000);
     site.accept(&message).await;
     device.expect(&puback(1)).await;
+}
+
+/// Whether connected, parked or taken over when the gateway stops.
+#[tokio::test]
+async fn does_the_relay_get_to_count_what_the_lanes_had_no_room_for() {
+    let mut site = Site::new();
+    let connected = connect_311("connected", true, 60);
+    let mut connected = site.device(&connected, WELCOME).await;
+    let mut parked = site
+        .device(&connect_311("parked", false, 60), WELCOME)
+        .await;
+    let mut older = site.device(&connect_311("both", false, 60), WELCOME).await;
+    site.block_rest();
+    for (device, name) in [
+        (&mut connected, "connected"),
+        (&mut parked, "parked"),
+        (&mut older, "older"),
+    ] {
+        device.send(&publish_311(0x30, 0, name, "qos 0")).await;
+        device.send(&publish_311(0x32, 1, name, "qos 1")).await;
+        device.ping().await;
+    }
+    parked.send(&[0xE0, 0]).await;
+    parked.expect_end().await;
+    let connect = connect_311("both", false, 60);
+    let mut newer = site.device(&connect, WELCOME_BACK).await;
+    newer.send(&publish_311(0x30, 0, "newer", "qos 0")).await;
+    newer.ping().await;
+    site.phase.send(Phase::Drain).unwrap();
+    site.phase.send(Phase::Stop).unwrap();
+    let mut topics = Vec::new();
+    for _ in 0..7 {
+        let message = site.message().await;
+        topics.push(message.body.topic().to_owned());
+        assert_eq!(
+            message.receipt.token.is_some(),
+            message.qos != QoS::AtMostOnce
+        );
+    }
+    topics.sort();
+    let both = ["connected", "connected", "newer", "older", "older"];
+    assert_eq!(topics[..5], both);
+    assert_eq!(topics[5..], ["parked", "parked"]);
+    while soon(site.tasks.join_next()).await.is_some() {}
+    assert!(site.silent(), "something is counted twice");
 }
 
 #[tokio::test]

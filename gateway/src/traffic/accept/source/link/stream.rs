@@ -1,6 +1,7 @@
 //! The byte stream to the broker: name, TCP, TLS. Every address of the name is tried, anew at each
 //! connect.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -37,10 +38,13 @@ pub(super) async fn dial(
     let connected = TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await;
-    let tls = connected.map_err(|error| {
-        let explained = remote.tls.as_ref();
-        let explained = explained.and_then(|tls| handshake::explain(&error, host, tls));
-        Fault::Broken(explained.unwrap_or_else(|| format!("TLS failed: {error}")))
-    })?;
+    let tls = connected.map_err(|error| broken(remote, &error))?;
     Ok(Box::new(tls))
+}
+
+/// What an error of the stream means.
+pub(super) fn broken(remote: &RemoteSettings, error: &io::Error) -> Fault {
+    let tls = remote.tls.as_ref();
+    let explained = tls.and_then(|tls| handshake::explain(error, &remote.host, tls));
+    Fault::Broken(explained.unwrap_or_else(|| error.to_string()))
 }

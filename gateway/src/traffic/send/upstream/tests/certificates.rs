@@ -1,9 +1,13 @@
 //! TLS: who trusts whom, and what the operator is told when somebody does not.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::ends::{Broker, Door, OPEN, free_port, publish, refusal, settings};
 use crate::traffic::accept::Protocol;
@@ -165,4 +169,67 @@ async fn is_tls_at_the_wrong_port_named() {
     assert!(sentence.contains("port for mqtts://"), "{sentence}");
     let sentence = refusal(&settings(secured.broker.port, Protocol::V5)).await;
     assert!(sentence.contains("mqtts://"), "{sentence}");
+}
+
+/// A far end that speaks these application protocols; gives its port, and each time what was agreed.
+fn speaking(authority: &Authority, protocols: &[&str]) -> (u16, mpsc::Receiver<Option<Vec<u8>>>) {
+    let (cert, key) = authority.sign("localhost", false);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    let (config, (agreed, told)) = (Arc::new(config), mpsc::channel());
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut tcp in listener.incoming().map(Result::unwrap) {
+            let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::Stream::new(&mut session, &mut tcp);
+            // CONNECT, as short as it is, comes in one record; CONNACK says yes.
+            if stream.read(&mut [0; 1024]).is_ok() {
+                stream.write_all(&[0x20, 3, 0, 0, 0]).unwrap();
+                let protocol = stream.conn.alpn_protocol().map(<[u8]>::to_vec);
+                let _ = agreed.send(protocol);
+            }
+        }
+    });
+    (port, told)
+}
+
+#[tokio::test]
+async fn is_the_application_protocol_agreed_in_the_handshake() {
+    let authority = Authority::new("good authority");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &authority.pem).unwrap();
+    let wanting = |port: u16, alpn: &[&str]| {
+        let mut settings = settings(port, Protocol::V5);
+        settings.remote.tls = Some(TlsSettings {
+            ca: Some(file.path().to_owned()),
+            alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
+            ..TlsSettings::default()
+        });
+        settings
+    };
+    let (port, agreed) = speaking(&authority, &["http/1.1", "x-amzn-mqtt-ca"]);
+    let mut door = Door::open(wanting(port, &["mqtt", "x-amzn-mqtt-ca"]));
+    door.up().await;
+    assert_eq!(agreed.recv().unwrap().unwrap(), b"x-amzn-mqtt-ca");
+    let mut door = Door::open(wanting(port, &[]));
+    door.up().await;
+    assert_eq!(agreed.recv().unwrap(), None, "it was not asked for any");
+    let sentence = refusal(&wanting(port, &["mqtt"])).await;
+    assert!(
+        sentence.contains("none of the application protocols in `alpn` (mqtt)"),
+        "{sentence}"
+    );
 }

@@ -1,0 +1,571 @@
+//! The disk beside the path: which messages are written and when, what is given up in memory because
+//! it is on disk, what is read back, and what the writer's reports make of it all.
+//!
+//! A guaranteed message is written when it is late or the uplink is away; a buffered one when the uplink
+//! is away or its memory fills; everything that waits when the gateway stops. What is written stays
+//! live until its room is needed.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use super::super::lanes::Answer;
+use super::super::message::{ClassId, Message, MessageId, Tick};
+use super::super::queue::{ClassSettings, Delivery};
+use super::super::settle::Outcome;
+use super::super::snapshot::{QueueSnapshot, Source};
+use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed, TakenBack};
+use super::super::spool::replay::{Backlog, Next};
+use super::super::spool::{
+    DiskHealth, Position, SpoolCommand, SpoolPolicy, SpoolReport, Unwritten,
+};
+use super::{OBSERVE_EVERY, Relay};
+
+/// A link that comes back within this time was not away: most reconnects touch no disk.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
+/// The latest that late can be (it follows the acknowledgement time).
+const LATE_MAX: Duration = Duration::from_secs(5);
+/// Bytes of records that the writer has not answered: more would take memory beside the budget, and a
+/// slow disk would not get faster.
+const UNSAFE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Positions in one command to settle.
+const SETTLE_MAX: usize = 4096;
+/// How long nothing is written of a class that found no room on disk.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the relay knows of the disk.
+#[derive(Debug)]
+pub struct Spooling {
+    policy: SpoolPolicy,
+    classes: Vec<ClassSpool>,
+    next_segment: u32,
+    /// How it is; `None` until the writer has said so.
+    health: Option<DiskHealth>,
+    commands: VecDeque<SpoolCommand>,
+    /// Since when no connection is up.
+    away_since: Option<Tick>,
+    /// Nothing is read back any more.
+    draining: bool,
+    /// Everything is written now, for the end is near.
+    stopping: bool,
+    /// Messages that were read back and delivered.
+    pub(super) replayed: u64,
+}
+
+#[derive(Debug)]
+struct ClassSpool {
+    appending: Appending,
+    backlog: Backlog,
+}
+
+impl Spooling {
+    /// Nothing is known of the disk, and nothing written, until the writer says that it is well.
+    #[must_use]
+    pub fn new(policy: &SpoolPolicy, next_segment: u32, classes: &[ClassSettings]) -> Self {
+        let spool = |(class, settings): (ClassId, &ClassSettings)| ClassSpool {
+            appending: Appending::new(
+                class,
+                match settings.delivery {
+                    Delivery::Guaranteed => policy.commit_interval,
+                    Delivery::Buffered | Delivery::Latest => BUFFERED_COMMIT,
+                },
+            ),
+            backlog: Backlog::new(class, settings.order),
+        };
+        Self {
+            policy: policy.clone(),
+            classes: (0..=u8::MAX).map(ClassId).zip(classes).map(spool).collect(),
+            next_segment,
+            health: None,
+            commands: VecDeque::new(),
+            away_since: None,
+            draining: false,
+            stopping: false,
+            replayed: 0,
+        }
+    }
+
+    /// Messages of a class that were read back and wait.
+    #[must_use]
+    pub fn waiting(&self, class: ClassId) -> usize {
+        self.classes[class.index()].backlog.waiting()
+    }
+
+    /// Messages of a class that are on disk and not in memory.
+    #[must_use]
+    pub fn on_disk(&self, class: ClassId) -> u64 {
+        self.classes[class.index()].backlog.on_disk()
+    }
+
+    /// Whether the disk takes what is written.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        matches!(self.health, Some(DiskHealth::Well))
+    }
+
+    /// Whether the end is near and nothing more is sent.
+    #[must_use]
+    pub const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// What may go next of a class whose first live message has this sequence.
+    #[must_use]
+    pub fn snapshot(
+        &self,
+        class: ClassId,
+        live: Option<u64>,
+        epoch: u64,
+        paused: bool,
+        now: Tick,
+    ) -> QueueSnapshot {
+        let backlog = &self.classes[class.index()].backlog;
+        let own = live.map(|_| Source::Live);
+        if backlog.is_beside() {
+            let beside = backlog.waiting() > 0;
+            return QueueSnapshot { own, beside };
+        }
+        let failing = matches!(self.health, Some(DiskHealth::Failing(_)));
+        let own = match backlog.next(live, epoch, now) {
+            _ if paused => own,
+            // Sending never waits for the disk.
+            Next::Wait if failing => own,
+            Next::Live => own,
+            Next::Backlog => Some(Source::Backlog),
+            Next::Wait => None,
+        };
+        QueueSnapshot { own, beside: false }
+    }
+
+    /// The next message of a class that was read back.
+    pub fn pop(&mut self, class: ClassId) -> Option<Message> {
+        self.classes[class.index()].backlog.pop()
+    }
+
+    /// Messages that were read back, sent and not taken.
+    pub fn put_back(&mut self, messages: Vec<Message>) {
+        let mut by_class: HashMap<ClassId, Vec<Message>> = HashMap::new();
+        for message in messages {
+            by_class.entry(message.class).or_default().push(message);
+        }
+        for (class, messages) in by_class {
+            self.classes[class.index()].backlog.put_back(messages);
+        }
+    }
+
+    /// A message ended: what is on disk of it is settled, and its receipt is back.
+    pub fn settle(&mut self, message: &mut Message) {
+        let Some(position) = message.spooled else {
+            return;
+        };
+        let appending = &mut self.classes[message.class.index()].appending;
+        let (receipt, tell) = appending.settle(position);
+        if let Some(receipt) = receipt {
+            message.receipt = receipt;
+        }
+        if tell {
+            self.settled(position);
+        }
+    }
+
+    /// At the end: whether the message is on disk, where the next start finds it. If not, its receipt is
+    /// back.
+    pub fn keeps(&mut self, message: &mut Message) -> bool {
+        let Some(position) = message.spooled else {
+            return false;
+        };
+        let class = &mut self.classes[message.class.index()];
+        if class
+            .appending
+            .unsafe_from()
+            .is_none_or(|from| position < from)
+        {
+            class.backlog.insert(position);
+            return true;
+        }
+        if let Some(receipt) = class.appending.take_receipt(position) {
+            message.receipt = receipt;
+        }
+        false
+    }
+
+    /// All messages that were read back, at the end.
+    pub fn take_read(&mut self) -> Vec<Message> {
+        let classes = self.classes.iter_mut();
+        classes
+            .flat_map(|class| std::iter::from_fn(|| class.backlog.pop()))
+            .collect()
+    }
+
+    fn write(&mut self, message: &mut Message, now: Tick) {
+        let class = message.class;
+        if self.classes[class.index()].appending.overflows(message) {
+            self.close(class);
+        }
+        let appending = &mut self.classes[class.index()].appending;
+        appending.write(message, now, &mut self.next_segment);
+    }
+
+    fn close(&mut self, class: ClassId) {
+        match self.classes[class.index()].appending.close() {
+            Some(Closed::Full(block, settled)) => {
+                self.commands.push_back(SpoolCommand::Append(block));
+                settled.into_iter().for_each(|at| self.settled(at));
+            }
+            Some(Closed::Spared) | None => {}
+        }
+    }
+
+    fn settled(&mut self, position: Position) {
+        match self.commands.back_mut() {
+            Some(SpoolCommand::Settle(positions)) if positions.len() < SETTLE_MAX => {
+                positions.push(position);
+            }
+            _ => self
+                .commands
+                .push_back(SpoolCommand::Settle(vec![position])),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let classes = self.classes.iter();
+        let bytes: usize = classes.map(|class| class.appending.unsafe_bytes()).sum();
+        bytes < UNSAFE_BYTES_MAX
+    }
+
+    fn may_write(&self, class: ClassId, now: Tick) -> bool {
+        self.is_well() && self.classes[class.index()].appending.may_write(now) && self.has_room()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.classes.iter().any(|class| class.appending.is_busy())
+    }
+
+    /// When something is due though nothing happens.
+    #[must_use]
+    pub fn deadline(&self, now: Tick) -> Tick {
+        let blocks = self.classes.iter().map(|class| class.appending.due());
+        let reads = self.classes.iter().map(|class| class.backlog.deadline(now));
+        let full = self
+            .classes
+            .iter()
+            .map(|class| class.appending.full_until());
+        let away = self.away_since.map(|since| since.after(AWAY_AFTER));
+        let later = reads.chain(full).chain(away).filter(|at| *at > now);
+        blocks.chain(later).min().unwrap_or(Tick::NEVER)
+    }
+}
+
+impl Relay {
+    /// The writer reports.
+    pub fn spool_report(&mut self, report: SpoolReport, now: Tick) {
+        match report {
+            SpoolReport::Found { class, ranges } => {
+                let spool = &mut self.spool.classes[class.index()];
+                let count = spool.backlog.found(ranges);
+                spool.appending.found(count);
+                self.ledger.carry(class, count);
+            }
+            SpoolReport::Scanned { class } => {
+                self.spool.classes[class.index()].backlog.scanned();
+            }
+            SpoolReport::Safe { class, positions } => {
+                let appending = &mut self.spool.classes[class.index()].appending;
+                for mut receipt in appending.safe(&positions) {
+                    self.senders.answer(&mut receipt, Answer::Accepted);
+                }
+                self.room_made = true;
+            }
+            SpoolReport::Unwritten {
+                class,
+                positions,
+                why,
+            } => {
+                self.take_marks_off(class, &positions);
+                if why == Unwritten::Full {
+                    let appending = &mut self.spool.classes[class.index()].appending;
+                    appending.pause(now.after(FULL_PAUSE));
+                }
+            }
+            SpoolReport::Records {
+                class,
+                looked_at,
+                messages,
+            } => self.read_back(class, looked_at, messages, now),
+            SpoolReport::Gone {
+                class,
+                positions,
+                outcome,
+            } => {
+                let spool = &mut self.spool.classes[class.index()];
+                let count = spool.backlog.gone(positions.clone());
+                spool.appending.forget(count);
+                self.ledger.end_many(class, outcome, count);
+                self.take_marks_off(class, &positions);
+                self.room_made = true;
+            }
+            SpoolReport::Health(health) => self.disk_is(health),
+        }
+        self.follow_marks();
+        self.settle();
+    }
+
+    /// What the writer must do next.
+    pub fn take_spool_command(&mut self) -> Option<SpoolCommand> {
+        self.spool.commands.pop_front()
+    }
+
+    /// Nothing more is read back: what is in memory is all that is sent.
+    pub fn drain(&mut self) {
+        self.spool.draining = true;
+    }
+
+    /// Everything that waits is written now, and nothing sent.
+    pub fn stop(&mut self) {
+        self.spool.draining = true;
+        self.spool.stopping = true;
+    }
+
+    /// Whether everything that can be written is on disk.
+    #[must_use]
+    pub fn is_written(&mut self) -> bool {
+        if !self.spool.is_well() {
+            return true;
+        }
+        let waits = |relay: &mut Self, class: ClassId| {
+            let appending = &relay.spool.classes[class.index()].appending;
+            let room = appending.full_until() <= relay.observed;
+            room && relay.queues.class_mut(class).first_unwritten().is_some()
+        };
+        let told = self.spool.commands.is_empty();
+        told && !self.spool.is_busy() && !self.class_ids().any(|class| waits(self, class))
+    }
+
+    /// Stops the replay, or lets it go on.
+    pub fn pause_replay(&mut self, paused: bool) {
+        self.schedule.pause(paused);
+    }
+
+    /// The operator removes messages that are on disk alone; gives how many of these were.
+    pub fn purge(&mut self, class: ClassId, positions: &[Position]) -> u64 {
+        let mut count = 0;
+        for position in positions {
+            let spool = &mut self.spool.classes[class.index()];
+            if spool.backlog.remove(*position) {
+                spool.appending.forget(1);
+                self.spool.settled(*position);
+                count += 1;
+            }
+        }
+        self.ledger.end_many(class, Outcome::Purged, count);
+        self.check();
+        count
+    }
+
+    /// Writes what is to be written, and asks for what is to be read.
+    pub(super) fn spool_turn(&mut self, now: Tick) {
+        let up = self.outbound.any_up();
+        if up {
+            self.spool.away_since = None;
+        } else {
+            self.spool.away_since.get_or_insert(now);
+        }
+        let late = self.late();
+        let away = self.is_away(late, now);
+        for spool in &mut self.spool.classes {
+            spool.backlog.start(now);
+        }
+        if self.spool.is_well() {
+            self.write_in_flight(late, now);
+            for class in self.class_ids() {
+                self.write_waiting(class, away, late, now);
+                let due = self.spool.classes[class.index()].appending.due();
+                if due <= now || self.spool.stopping {
+                    self.spool.close(class);
+                }
+            }
+            if up && !self.spool.draining {
+                let classes = self.spool.classes.iter_mut();
+                let reads = classes.filter_map(|class| class.backlog.ask(now));
+                self.spool.commands.extend(reads);
+            }
+        }
+        self.follow_marks();
+    }
+
+    /// When an unacknowledged message is late.
+    fn late(&self) -> Duration {
+        let four_times = self.outbound.smoothed() * 4;
+        self.spool.policy.spool_after.max(four_times).min(LATE_MAX)
+    }
+
+    /// Whether the uplink is away: no connection, or one that is silent for longer than late.
+    fn is_away(&self, late: Duration, now: Tick) -> bool {
+        let away = self.spool.away_since;
+        let silent = self.outbound.silent_since();
+        away.is_some_and(|since| now.since(since) >= AWAY_AFTER)
+            || silent.is_some_and(|since| now.since(since) >= late)
+    }
+
+    /// When the next message in flight is late and is to be written.
+    pub(super) fn late_at(&self, now: Tick) -> Tick {
+        let oldest = self.outbound.oldest_in_flight();
+        let Some(oldest) = oldest.filter(|_| self.spool.is_well()) else {
+            return Tick::NEVER;
+        };
+        oldest.after(self.late()).max(now.after(OBSERVE_EVERY))
+    }
+
+    fn write_waiting(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) {
+        let delivery = self.classes[class.index()].delivery;
+        while self.spool.may_write(class, now) {
+            let overflows = delivery == Delivery::Buffered && self.queues.overflows(class);
+            let queue = self.queues.class_mut(class);
+            let Some(message) = queue.first_unwritten() else {
+                return;
+            };
+            let due = match delivery {
+                Delivery::Guaranteed => away || now.since(message.received) >= late,
+                Delivery::Buffered => away || overflows,
+                Delivery::Latest => false,
+            };
+            if !due && !self.spool.stopping {
+                return;
+            }
+            let spool = &mut self.spool;
+            queue.write_first(|message| spool.write(message, now));
+        }
+    }
+
+    /// Writes what is in flight or waits aside, and late. Copies of one message stand in one place.
+    fn write_in_flight(&mut self, late: Duration, now: Tick) {
+        let stopping = self.spool.stopping;
+        let silent = self.outbound.oldest_in_flight();
+        if !stopping && silent.is_none_or(|at| now.since(at) < late) && self.setbacks.is_empty() {
+            return;
+        }
+        let mut written: HashMap<MessageId, Position> = self
+            .outbound
+            .sent_mut()
+            .filter(|sent| sent.doubled)
+            .filter_map(|sent| Some((sent.message.id(), sent.message.spooled?)))
+            .collect();
+        let sent = self.outbound.sent_mut();
+        let sent = sent.map(|sent| (&mut sent.message, sent.doubled));
+        let aside = self.setbacks.iter_mut().map(|message| (message, false));
+        for (message, doubled) in sent.chain(aside) {
+            let delivery = self.classes[message.class.index()].delivery;
+            let due = delivery == Delivery::Guaranteed && now.since(message.received) >= late;
+            if message.spooled.is_some() || !(due || stopping) {
+                continue;
+            }
+            if let Some(position) = written.get(&message.id()) {
+                message.spooled = Some(*position);
+                message.receipt.token = None;
+            } else if self.spool.may_write(message.class, now) {
+                self.spool.write(message, now);
+                if let (true, Some(position)) = (doubled, message.spooled) {
+                    written.insert(message.id(), position);
+                }
+            }
+        }
+    }
+
+    fn read_back(
+        &mut self,
+        class: ClassId,
+        looked_at: Range<Position>,
+        messages: Vec<Message>,
+        now: Tick,
+    ) {
+        let spool = &mut self.spool.classes[class.index()];
+        let (messages, missing) = spool.backlog.answered(looked_at, messages, now);
+        spool.appending.forget(missing);
+        for message in messages {
+            self.queues.occupy(&message);
+            spool.backlog.push(message);
+        }
+        if missing > 0 {
+            tracing::error!(
+                "{missing} messages of class {} cannot be read from the spool any more; they are counted as damaged",
+                self.classes[class.index()].name,
+            );
+            self.ledger.end_many(class, Outcome::Damaged, missing);
+        }
+    }
+
+    /// The next message of a class that was read back and is still worth sending.
+    pub(super) fn pop_backlog(&mut self, class: ClassId, now: Tick) -> Option<Message> {
+        let message = self.spool.pop(class)?;
+        if message.expires <= now {
+            self.queues.release(&message);
+            self.ends.push((message, Outcome::Expired));
+            return None;
+        }
+        Some(message)
+    }
+
+    /// Positions are not on disk, or not any more: what is in memory of them is written again when it is
+    /// time, and its sender waits for that.
+    fn take_marks_off(&mut self, class: ClassId, positions: &Range<Position>) {
+        let appending = &mut self.spool.classes[class.index()].appending;
+        let receipts = appending.take_back(positions);
+        let mut found = HashSet::new();
+        let mut change =
+            |message: &mut Message| take_mark_off(message, positions, &receipts, &mut found);
+        self.queues.class_mut(class).take_back(&mut change);
+        let sent = self.outbound.sent_mut().map(|sent| &mut sent.message);
+        let aside = self.setbacks.iter_mut();
+        let read = self.spool.classes[class.index()].backlog.iter_mut();
+        let others = sent.chain(aside).chain(read);
+        others
+            .filter(|message| message.class == class)
+            .for_each(&mut change);
+        let appending = &mut self.spool.classes[class.index()].appending;
+        appending.forget(found.len() as u64);
+    }
+
+    /// The backlog learns what was given up in memory.
+    pub(super) fn follow_unloaded(&mut self) {
+        for (class, position) in self.queues.take_unloaded() {
+            self.spool.classes[class.index()].backlog.insert(position);
+        }
+    }
+
+    /// The queues learn what may be given up in memory.
+    fn follow_marks(&mut self) {
+        for class in self.class_ids() {
+            let spool = &self.spool.classes[class.index()];
+            let from = match spool.backlog.has_room() {
+                true => spool.appending.unsafe_from(),
+                false => Some(Position::FIRST),
+            };
+            self.queues.class_mut(class).set_unsafe_from(from);
+        }
+    }
+
+    fn disk_is(&mut self, health: DiskHealth) {
+        self.spool.health = Some(health);
+    }
+
+    pub(super) fn class_ids(&self) -> impl Iterator<Item = ClassId> + use<> {
+        let count = u8::try_from(self.classes.len()).unwrap_or(u8::MAX);
+        (0..count).map(ClassId)
+    }
+}
+
+fn take_mark_off(
+    message: &mut Message,
+    positions: &Range<Position>,
+    receipts: &TakenBack,
+    found: &mut HashSet<Position>,
+) {
+    let Some(position) = message.spooled.filter(|at| positions.contains(at)) else {
+        return;
+    };
+    message.spooled = None;
+    found.insert(position);
+    if let Some(receipt) = receipts.get(&position) {
+        message.receipt = *receipt;
+    }
+}

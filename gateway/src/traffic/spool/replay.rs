@@ -1,0 +1,332 @@
+//! One class's backlog: what stands on disk and nowhere else, the little of it that was read back, and
+//! when the next read is due. The relay asks and the writer answers; a disk that does not answer keeps
+//! nobody waiting for long.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::super::message::{ClassId, Message, Tick};
+use super::{Order, Position, Ranges, SpoolCommand};
+
+/// Bytes of [`Message::memory_bytes`] that are read ahead of a class: with a round trip to the writer of
+/// a few milliseconds more than any uplink takes meanwhile.
+pub const READ_AHEAD_BYTES: u64 = 512 * 1024;
+/// How long live messages of a class that keeps its order wait for a read of what is older.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long after a read that brought nothing the next one comes.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// Pieces of the set of what is on disk alone. Each is some 50 bytes of memory: beyond, nothing more is
+/// given up in memory for being on disk.
+const PIECES_MAX: usize = 64 * 1024;
+
+/// The backlog of one class.
+#[derive(Debug)]
+pub struct Backlog {
+    class: ClassId,
+    order: Order,
+    /// On disk, and not in memory.
+    stands: Ranges,
+    /// Read back, in order; in memory.
+    read: VecDeque<Message>,
+    read_bytes: u64,
+    /// When the read was asked for that is not answered.
+    asked: Option<Tick>,
+    /// When the next read may be asked for.
+    ask_at: Tick,
+    /// The last read brought nothing: the disk fails.
+    barren: bool,
+    /// Everything that earlier starts left is known.
+    scanned: bool,
+    /// When it was first looked at.
+    started: Option<Tick>,
+}
+
+/// Which of a class goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// What is live.
+    Live,
+    /// What was read back.
+    Backlog,
+    /// Neither: what is older has yet to be read.
+    Wait,
+}
+
+impl Backlog {
+    /// Nothing is known of it yet.
+    #[must_use]
+    pub fn new(class: ClassId, order: Order) -> Self {
+        Self {
+            class,
+            order,
+            stands: Ranges::default(),
+            read: VecDeque::new(),
+            read_bytes: 0,
+            asked: None,
+            ask_at: Tick::ZERO,
+            barren: false,
+            scanned: false,
+            started: None,
+        }
+    }
+
+    /// Messages on disk alone.
+    #[must_use]
+    pub const fn on_disk(&self) -> u64 {
+        self.stands.count()
+    }
+
+    /// Messages that were read back and wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.read.len()
+    }
+
+    /// The one that goes next of them.
+    #[must_use]
+    pub fn front(&self) -> Option<&Message> {
+        self.read.front()
+    }
+
+    /// Whether there is nothing of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.stands.count() == 0
+    }
+
+    /// Whether the class's order lets its backlog and its live messages go side by side.
+    #[must_use]
+    pub fn is_beside(&self) -> bool {
+        self.order == Order::LiveFirst
+    }
+
+    /// Which goes next of a class that keeps its order; `live` is the sequence of the first live message,
+    /// `epoch` this start's.
+    #[must_use]
+    pub fn next(&self, live: Option<u64>, epoch: u64, now: Tick) -> Next {
+        match (self.read.front(), live) {
+            (Some(read), Some(live)) if read.epoch == epoch && live < read.sequence => Next::Live,
+            (Some(_), _) => Next::Backlog,
+            (None, _) if self.is_late(now) => Next::Live,
+            (None, _) if self.stands.count() > 0 || !self.scanned => Next::Wait,
+            (None, _) => Next::Live,
+        }
+    }
+
+    /// Whether the disk has kept the class waiting for too long.
+    fn is_late(&self, now: Tick) -> bool {
+        let since = if self.scanned {
+            self.asked
+        } else {
+            self.started
+        };
+        self.barren || since.is_some_and(|since| now.since(since) >= PATIENCE)
+    }
+
+    /// Until when a class that keeps its order waits at most; [`Tick::NEVER`] if it does not.
+    #[must_use]
+    pub fn deadline(&self, now: Tick) -> Tick {
+        let asked = self.asked.map(|asked| asked.after(PATIENCE));
+        let scan = self.started.filter(|_| !self.scanned);
+        let scan = scan.map(|started| started.after(PATIENCE));
+        let again = (self.stands.count() > 0).then_some(self.ask_at);
+        let times = [asked, scan, again].into_iter().flatten();
+        times.filter(|at| *at > now).min().unwrap_or(Tick::NEVER)
+    }
+
+    /// Whether one more may be given up in memory for being on disk.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.stands.pieces() < PIECES_MAX
+    }
+
+    /// A message stands on disk alone from now on.
+    pub fn insert(&mut self, position: Position) {
+        self.stands.insert_one(position);
+    }
+
+    /// What an earlier start left; gives how many.
+    pub fn found(&mut self, ranges: Vec<Range<Position>>) -> u64 {
+        ranges
+            .into_iter()
+            .map(|range| self.stands.insert(range))
+            .sum()
+    }
+
+    /// Everything that earlier starts left is known.
+    pub fn scanned(&mut self) {
+        self.scanned = true;
+    }
+
+    /// Positions that are not on disk any more; gives how many of them stood there alone.
+    pub fn gone(&mut self, range: Range<Position>) -> u64 {
+        self.stands.remove(range)
+    }
+
+    /// Takes one out that stands on disk alone; says whether it did.
+    pub fn remove(&mut self, position: Position) -> bool {
+        self.stands.remove_one(position)
+    }
+
+    /// From the first look on, live messages of a class that keeps its order wait for what earlier starts
+    /// left, but not for ever.
+    pub fn start(&mut self, now: Tick) {
+        self.started.get_or_insert(now);
+    }
+
+    /// The read that is due, if one is.
+    pub fn ask(&mut self, now: Tick) -> Option<SpoolCommand> {
+        if self.asked.is_some() || now < self.ask_at || self.read_bytes >= READ_AHEAD_BYTES / 2 {
+            return None;
+        }
+        let first = self.stands.first()?;
+        let last = self.stands.last()?;
+        self.asked = Some(now);
+        Some(SpoolCommand::Read {
+            class: self.class,
+            from: first.start,
+            until: last.end,
+            bytes_max: READ_AHEAD_BYTES - self.read_bytes,
+        })
+    }
+
+    /// The answer to a read: gives the messages that stood on disk alone, and how many of what was
+    /// looked at are missing.
+    pub fn answered(
+        &mut self,
+        looked_at: Range<Position>,
+        mut messages: Vec<Message>,
+        now: Tick,
+    ) -> (Vec<Message>, u64) {
+        self.asked = None;
+        self.barren = looked_at.is_empty();
+        if looked_at.is_empty() {
+            self.ask_at = now.after(READ_AGAIN);
+            return (Vec::new(), 0);
+        }
+        messages.retain(|message| {
+            message
+                .spooled
+                .is_some_and(|position| self.stands.remove_one(position))
+        });
+        (messages, self.stands.remove(looked_at))
+    }
+
+    /// A message was read back.
+    pub fn push(&mut self, message: Message) {
+        self.read_bytes += message.memory_bytes();
+        self.read.push_back(message);
+    }
+
+    /// The next message that was read back.
+    pub fn pop(&mut self) -> Option<Message> {
+        let message = self.read.pop_front()?;
+        self.read_bytes -= message.memory_bytes();
+        Some(message)
+    }
+
+    /// Messages that were sent and not taken: they go again, in order of position; what is on disk no
+    /// more goes first, for it is nowhere else.
+    pub fn put_back(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            self.read_bytes += message.memory_bytes();
+            self.read.push_front(message);
+        }
+        let read = self.read.make_contiguous();
+        read.sort_by_key(|message| message.spooled);
+    }
+
+    /// All that was read back, to be changed in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message> {
+        self.read.iter_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::message::sample;
+
+    const EPOCH: u64 = 7;
+
+    fn at(index: u32) -> Position {
+        Position::new(3, index)
+    }
+
+    fn record(index: u32, epoch: u64) -> Message {
+        let mut message = sample("t", b"x");
+        message.spooled = Some(at(index));
+        (message.epoch, message.sequence) = (epoch, u64::from(index));
+        message
+    }
+
+    fn backlog(order: Order, records: u32) -> Backlog {
+        let mut backlog = Backlog::new(ClassId(1), order);
+        assert_eq!(backlog.found(vec![at(0)..at(records)]), u64::from(records));
+        backlog.scanned();
+        backlog
+    }
+
+    #[test]
+    fn does_a_class_that_keeps_its_order_wait_for_what_is_older_but_not_for_ever() {
+        let now = Tick::START;
+        let mut backlog = backlog(Order::Strict, 5);
+        assert_eq!(backlog.next(Some(99), EPOCH, now), Next::Wait);
+        assert!(backlog.ask(now).is_some());
+        assert!(backlog.ask(now).is_none(), "one read at a time");
+        assert_eq!(
+            backlog.next(Some(99), EPOCH, now.after(PATIENCE)),
+            Next::Live
+        );
+        let (read, missing) = backlog.answered(at(0)..at(3), vec![record(0, 1), record(2, 1)], now);
+        assert_eq!((read.len(), missing), (2, 1));
+        for message in read {
+            backlog.push(message);
+        }
+        assert_eq!(backlog.on_disk(), 2);
+        assert_eq!(
+            backlog.next(Some(0), EPOCH, now),
+            Next::Backlog,
+            "of an earlier start"
+        );
+    }
+
+    #[test]
+    fn does_what_was_in_flight_before_go_before_what_was_given_up_in_memory() {
+        let now = Tick::START;
+        let mut backlog = backlog(Order::Strict, 3);
+        let (read, _) = backlog.answered(at(0)..at(3), vec![record(1, EPOCH)], now);
+        backlog.push(read.into_iter().next().unwrap());
+        assert_eq!(backlog.next(Some(0), EPOCH, now), Next::Live);
+        assert_eq!(backlog.next(Some(2), EPOCH, now), Next::Backlog);
+    }
+
+    #[test]
+    fn does_what_comes_back_stand_in_order() {
+        let mut backlog = backlog(Order::LiveFirst, 9);
+        backlog.push(record(5, 1));
+        backlog.put_back(vec![record(2, 1), record(4, 1)]);
+        let order: Vec<_> = std::iter::from_fn(|| backlog.pop())
+            .map(|message| message.sequence)
+            .collect();
+        assert_eq!(order, [2, 4, 5]);
+        assert_eq!(backlog.read_bytes, 0);
+    }
+
+    #[test]
+    fn is_a_read_that_brought_nothing_asked_for_again_later() {
+        let now = Tick::START;
+        let mut backlog = backlog(Order::Strict, 9);
+        assert!(backlog.ask(now).is_some());
+        let (read, missing) = backlog.answered(at(0)..at(0), Vec::new(), now);
+        assert_eq!((read.len(), missing, backlog.on_disk()), (0, 0, 9));
+        assert!(backlog.ask(now).is_none());
+        assert_eq!(
+            backlog.next(Some(1), EPOCH, now),
+            Next::Live,
+            "sending never waits for the disk"
+        );
+        assert!(backlog.ask(now.after(READ_AGAIN)).is_some());
+    }
+}
