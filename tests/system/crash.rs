@@ -6,7 +6,7 @@
 //! `TIDEGATE_KILLS` says how often it is killed (12 unless said), `TIDEGATE_KILL_SEED` repeats the
 //! choices of a run that failed. The whole run:
 //!
-//!     TIDEGATE_KILLS=200 tests/run --release crash:: -- --nocapture
+//!     TIDEGATE_KILLS=200 tests/run crash::
 
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -28,6 +28,7 @@ mod bad_input;
 mod configuration;
 mod crash;
 mod disk;
+mod disk_quota;
 mod from_a_broker;
 mod from_devices;
 mod held;

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -204,4 +205,13 @@ pub(crate) fn whole() -> bool {
 /// Says something beside the test's captured output: a figure, or why a test was left out.
 pub(crate) fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "\n{what}");
+}
+
+/// What the files in a folder take on the disk, in bytes: holes do not count.
+pub(crate) fn bytes_on_disk(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
 }
