@@ -12,6 +12,9 @@ use crate::wait::{SOON, wait_until};
 /// The promise: replay starts within this time of CONNACK.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// A PUBACK takes so long from the broker to the gateway at most.
+const ON_THE_WAY: Duration = Duration::from_millis(300);
+
 /// A class each for both orders.
 const ORDERS: &str = r##"
 [[class]]
@@ -98,20 +101,6 @@ fn does_the_backlog_start_home_within_a_second_of_connack() {
     }
 }
 
-/// What may be in flight on both connections together.
-fn window(site: &SpoolSite) -> usize {
-    let connections = site.proxy.connections();
-    let of = |urgent: bool| {
-        let connections = connections.iter();
-        connections
-            .filter(|connection| connection.client_id.ends_with("-urgent") == urgent)
-            .map(|connection| connection.in_flight_max)
-            .max()
-            .unwrap_or(0)
-    };
-    of(true) + of(false)
-}
-
 #[test]
 fn does_a_replay_that_breaks_off_go_on_where_it_stopped() {
     const COUNT: u32 = 6_000;
@@ -121,15 +110,17 @@ fn does_a_replay_that_breaks_off_go_on_where_it_stopped() {
     site.proxy.delay(Duration::from_millis(5));
     site.proxy.go_away();
     site.recover();
+    let mut settled = 0;
     for cut in 1..=CUTS {
         site.proxy.come_back();
         let goal = cut * COUNT as usize / (CUTS + 1);
         wait_until("a part is home", HOME, || site.far.tally().at.len() >= goal);
         site.proxy.go_away();
+        settled += site.far.tally().within(ON_THE_WAY, Instant::now());
     }
     site.proxy.come_back();
     site.far.wait_for_all(&load, &[0], HOME);
-    let bound = CUTS * window(&site);
+    let bound = settled + site.proxy.broken_off();
     let ledger = site.terminate();
     assert_eq!(ledger.count("sure", "delivered"), u64::from(COUNT));
     let tally = site.far.tally();
@@ -158,7 +149,7 @@ fn does_a_replay_whose_gateway_is_killed_repeat_a_second_at_most() {
         site.begin();
     }
     site.far.wait_for_all(&load, &[0], HOME);
-    let bound = KILLS * window(&site) + settled;
+    let bound = settled + site.proxy.broken_off();
     site.terminate();
     let tally = site.far.tally();
     let repeats = tally.repeats.len();

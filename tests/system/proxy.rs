@@ -64,6 +64,7 @@ struct State {
     sent: Vec<Sent>,
     brought: Vec<(String, Publish)>,
     swallowed: usize,
+    broken_off: usize,
     forgetful: bool,
     stop: bool,
 }
@@ -93,6 +94,7 @@ impl Proxy {
             sent: Vec::new(),
             brought: Vec::new(),
             swallowed: 0,
+            broken_off: 0,
             forgetful: false,
             stop: false,
         }));
@@ -158,6 +160,11 @@ impl Proxy {
             }
         }
         assert!(holes > 0, "no connection of *{client_id_suffix}");
+    }
+
+    /// How many messages had no PUBACK when their connection ended.
+    pub(crate) fn broken_off(&self) -> usize {
+        self.state().broken_off
     }
 
     /// New connections whose client id ends so are refused with this CONNACK code.
@@ -243,6 +250,9 @@ impl Drop for Proxy {
 impl State {
     fn cut(&mut self) {
         for (connection, streams) in self.connections.iter_mut().zip(&mut self.streams) {
+            if connection.alive {
+                self.broken_off += connection.in_flight.len();
+            }
             connection.alive = false;
             for stream in streams.take().iter().flatten() {
                 let _ = stream.shutdown(Shutdown::Both);
@@ -452,7 +462,11 @@ impl State {
         if self.connections[number].in_a_hole && way == Way::Down {
             return;
         }
-        self.connections[number].alive = false;
+        let connection = &mut self.connections[number];
+        if connection.alive {
+            self.broken_off += connection.in_flight.len();
+        }
+        connection.alive = false;
         self.streams[number] = None;
         let _ = other.shutdown(Shutdown::Both);
     }
