@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::commands::{check, explain, run};
+use super::commands::{check, explain, run, status};
 use super::exit::Exit;
 
 /// The gateway between an edge box's sensors and the cloud: alarms first, nothing acknowledged is
@@ -36,6 +36,14 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         payload: Option<String>,
     },
+    /// Show how the gateway that runs is: uplink, classes, spool, and why it is not ready.
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Everything that is known, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -57,6 +65,7 @@ impl Cli {
                 topic,
                 payload,
             } => explain::explain(config.config.as_deref(), &topic, payload.as_deref()),
+            Command::Status { config, json } => status::status(config.config.as_deref(), json),
         }
     }
 }
@@ -75,6 +84,8 @@ mod tests {
             vec!["tidegate", "check", "--config", "x.toml"],
             vec!["tidegate", "explain", "-c", "x.toml", "a/b", "{}"],
             vec!["tidegate", "explain", "a/b", "-"],
+            vec!["tidegate", "status"],
+            vec!["tidegate", "status", "--json", "-c", "x.toml"],
             vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
         ] {
             assert!(Cli::try_parse_from(&good).is_ok(), "{good:?}");

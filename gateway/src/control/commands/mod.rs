@@ -4,6 +4,7 @@ pub mod check;
 pub mod explain;
 mod greeting;
 pub mod run;
+pub mod status;
 
 use std::fmt::Display;
 use std::io::Write;
