@@ -10,6 +10,7 @@ mod outbound;
 mod reports;
 mod setbacks;
 mod spooling;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -35,6 +35,8 @@ pub struct Outbound {
 struct LinkState {
     up: bool,
     attempt: u64,
+    /// How often it came up.
+    ups: u64,
     window: Window,
     out: Vec<u8>,
     publishes: Option<Bucket>,
@@ -63,6 +65,7 @@ impl Outbound {
         let link = || LinkState {
             up: false,
             attempt: 0,
+            ups: 0,
             window: Window::new(settings.classes.len()),
             out: Vec::new(),
             publishes: uplink
@@ -94,6 +97,7 @@ impl Outbound {
         let state = &mut self.links[link as usize];
         state.up = true;
         state.attempt = attempt;
+        state.ups += 1;
         state.giving_up = GivingUp::No;
         state.out.clear();
         state.paused_until = Tick::ZERO;
@@ -293,6 +297,13 @@ impl Outbound {
     pub fn oldest_in_flight(&self) -> Option<Tick> {
         let windows = self.links.iter().map(|link| &link.window);
         windows.filter_map(Window::oldest_received).min()
+    }
+
+    /// One connection: whether it is up, how often it came up, what is in flight.
+    #[must_use]
+    pub const fn link(&self, link: Link) -> (bool, u64, &Window) {
+        let state = &self.links[link as usize];
+        (state.up, state.ups, &state.window)
     }
 
     /// Whether any connection is up.

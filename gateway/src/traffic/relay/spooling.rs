@@ -19,6 +19,7 @@ use super::super::spool::replay::{Backlog, Next};
 use super::super::spool::{
     DiskHealth, Position, SpoolCommand, SpoolPolicy, SpoolReport, Unwritten,
 };
+use super::super::status::SpoolStatus;
 use super::{OBSERVE_EVERY, Relay};
 
 /// A link that comes back within this time was not away: most reconnects touch no disk.
@@ -239,6 +240,24 @@ impl Spooling {
 
     fn is_busy(&self) -> bool {
         self.classes.iter().any(|class| class.appending.is_busy())
+    }
+
+    /// What is known of the disk.
+    #[must_use]
+    pub fn status(&self) -> SpoolStatus {
+        let classes = self.classes.iter();
+        let unwritten: usize = classes.map(|class| class.appending.unsafe_bytes()).sum();
+        SpoolStatus {
+            failing: match &self.health {
+                Some(DiskHealth::Well) => None,
+                Some(DiskHealth::Failing(why)) => Some(why.to_string()),
+                None => Some("the spool is not open yet".to_owned()),
+            },
+            scanned: self.classes.iter().all(|class| class.backlog.is_scanned()),
+            unwritten_bytes: unwritten as u64,
+            replayed: self.replayed,
+            ..SpoolStatus::default()
+        }
     }
 
     /// When something is due though nothing happens.

@@ -110,8 +110,8 @@ impl Account {
     #[must_use]
     pub fn line(&self, waiting: Waiting) -> String {
         let mut line = format!(
-            "ledger class={} found={} received={} made_here={}",
-            self.class, self.found, self.received, self.made_here
+            "ledger class={} received={} made_here={} found={}",
+            self.class, self.received, self.made_here, self.found
         );
         for outcome in Outcome::ALL {
             let word = outcome.word().replace(' ', "_");
