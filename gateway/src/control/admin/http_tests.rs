@@ -37,7 +37,7 @@ fn open(ask: crate::traffic::status::Ask, path: watch::Sender<Status>) -> Site {
     let admin = Admin::bind(Some("127.0.0.1:0".parse().unwrap()), state.path()).unwrap();
     let addr = admin.local_addr().unwrap();
     let (phase, watched) = watch::channel(Phase::Run);
-    let question = Question::new(ask, Clock::start(), watched.clone());
+    let question = Arc::new(Question::new(ask, Clock::start(), watched.clone()));
     let reading = routes::reading("box-7".to_owned(), question);
     let changing = Router::new().route("/spool/pause", post(async |body: Bytes| body));
     let served = tokio::spawn(admin.serve(reading, changing, watched));
