@@ -94,8 +94,9 @@ impl Site {
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             (head.lines().next().unwrap().to_owned(), body.to_owned())
         };
-        let tcp = parts(self.tcp(&request("GET", path, 0)).await);
-        let unix = parts(self.unix(&request("GET", path, 0)).await);
+        let request = request("GET", path, 0);
+        let (tcp, unix) = tokio::join!(self.tcp(&request), self.unix(&request));
+        let (tcp, unix) = (parts(tcp), parts(unix));
         assert_eq!(tcp.0, unix.0);
         tcp
     }

@@ -56,12 +56,12 @@ async fn tell(
     loop {
         let mut words = Vec::new();
         let now = *phase.borrow_and_update();
+        if now >= Phase::Stop {
+            return;
+        }
         if now >= Phase::Drain && !stopping {
             stopping = true;
             words.push(NotifyState::Stopping.to_string());
-        }
-        if now >= Phase::Stop {
-            return send(words);
         }
         let answer = question.ask().await;
         if answer.is_some() {
