@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::control::admin::http::{Admin, AdminError};
 use crate::control::admin::question::Question;
-use crate::control::admin::routes;
+use crate::control::admin::{routes, supervisor};
 use crate::control::config::Config;
 use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
@@ -93,8 +93,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let (mut drive, ends) = Drive::new(relay, disk, asked, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
-    let question = Question::new(ask, clock, watch_phase.clone());
-    let reading = routes::reading(config.gateway.id.clone(), question);
+    let question = Arc::new(Question::new(ask, clock, watch_phase.clone()));
+    let reading = routes::reading(config.gateway.id.clone(), Arc::clone(&question));
     let [urgent, bulk] = ends.commands;
 
     let mut doors = Doors::default();
@@ -115,6 +115,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         tracing::info!(target: ACCOUNT, "telling how it is at http://{address}");
     }
     doors.open(admin.serve(reading, Router::new(), watch_phase.clone()));
+    doors.open(supervisor::run(question, watch_phase.clone()));
     // The relay's end waits until nobody has lanes.
     drop(ends.lanes);
     let mut relay = Doors::default();
