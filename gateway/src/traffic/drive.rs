@@ -222,6 +222,14 @@ impl Drive {
                 else => break,
             }
         }
+        self.relay.keep_ledger();
+        // Reports are not read any more: the writer must not wait for that.
+        drop(self.disk.reports);
+        while let Some(command) = self.relay.take_spool_command() {
+            if self.disk.commands.send(command).await.is_err() {
+                break;
+            }
+        }
         tell_ledger(&self.relay);
         self.lost
     }
@@ -301,6 +309,7 @@ impl Drive {
         }
         if now.since(self.ledger_told) >= LEDGER_EVERY {
             self.ledger_told = now;
+            self.relay.keep_ledger();
             tell_ledger(&self.relay);
         }
     }

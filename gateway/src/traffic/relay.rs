@@ -23,7 +23,7 @@ use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
 use super::senders::Senders;
 use super::settle::Outcome;
-use super::settle::ledger::{Ledger, Waiting};
+use super::settle::ledger::{Account, Ledger, Waiting};
 use super::snapshot::{QueueSnapshot, Source};
 use super::spool::SpoolPolicy;
 use doubles::{Doubles, Standing};
@@ -315,6 +315,11 @@ impl Relay {
         };
         self.ledger.end(message.class, outcome);
         u64::from(!returned)
+    }
+
+    /// Goes on with the accounts that an earlier start kept.
+    pub fn restore(&mut self, accounts: &[Account]) {
+        self.ledger.restore(accounts);
     }
 
     /// The ledger.

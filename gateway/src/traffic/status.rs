@@ -52,8 +52,8 @@ pub struct ClassStatus {
     pub name: String,
     /// `guaranteed`, `buffered` or `latest`; empty for `discard`.
     pub delivery: Cow<'static, str>,
-    /// Messages that earlier starts left on disk.
-    pub found: u64,
+    /// Messages on disk at a start that the accounts did not know, less those that were missing.
+    pub found: i64,
     /// Messages that came in.
     pub received: u64,
     /// Messages made here.
@@ -185,7 +185,8 @@ impl ClassStatus {
     #[must_use]
     pub fn unaccounted(&self) -> i64 {
         let sum = |counts: &[u64]| counts.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
-        let came = sum(&[self.found, self.received, self.made_here]);
+        let came = sum(&[self.received, self.made_here]);
+        let came = came.saturating_add_signed(self.found);
         let ended = sum(&self.ended.0);
         let here = sum(&[ended, self.in_memory, self.on_disk]);
         came.checked_signed_diff(here).unwrap_or(i64::MIN)
