@@ -10,11 +10,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::control::admin::http::{Admin, AdminError};
+use crate::control::admin::question::Question;
+use crate::control::admin::{routes, supervisor};
 use crate::control::config::Config;
 use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
@@ -24,6 +28,7 @@ use crate::traffic::drive::{Disk, Drive};
 use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
+use crate::traffic::status;
 
 /// How long doors may take to close their connections after the drain.
 const STOP_MAX: Duration = Duration::from_secs(3);
@@ -33,6 +38,8 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 pub enum RunError {
     /// There is no listener; the text says what to do.
     Listener(ListenerError),
+    /// There is no admin interface; the text says what to do.
+    Admin(AdminError),
     /// The system gives no random numbers, which message ids need.
     Random(getrandom::Error),
     /// A part of the gateway ended that never should: a fault of the program. The log has the
@@ -44,6 +51,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listener(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
             Self::Broken => write!(
                 f,
                 "a part of the gateway broke (the message above says where); please report it"
@@ -67,9 +75,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         Some(settings) => Some(Listener::bind(settings).map_err(RunError::Listener)?),
         None => None,
     };
+    let admin = Admin::bind(config.admin.bind, &config.gateway.state_dir);
+    let admin = admin.map_err(RunError::Admin)?;
     let (commands, _taken) = tokio::sync::mpsc::channel(64);
     let (_tell, reports) = tokio::sync::mpsc::channel(64);
     let disk = Disk { commands, reports };
+    let (ask, asked) = status::channel();
     let relay = Relay::new(&RelaySettings {
         gateway: config.gateway.id.clone(),
         epoch: getrandom::u64().map_err(RunError::Random)?,
@@ -79,9 +90,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         spool: config.spool.policy.clone(),
         next_segment: 1,
     });
-    let (mut drive, ends) = Drive::new(relay, disk, clock);
+    let (mut drive, ends) = Drive::new(relay, disk, asked, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
+    let question = Arc::new(Question::new(ask, clock, watch_phase.clone()));
+    let reading = routes::reading(config.gateway.id.clone(), Arc::clone(&question));
     let [urgent, bulk] = ends.commands;
 
     let mut doors = Doors::default();
@@ -98,6 +111,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         let (lanes, phase) = (ends.lanes.clone(), watch_phase.clone());
         doors.open(listener.serve(rules, lanes, clock, phase));
     }
+    if let Some(address) = admin.local_addr() {
+        tracing::info!(target: ACCOUNT, "telling how it is at http://{address}");
+    }
+    doors.open(admin.serve(reading, Router::new(), watch_phase.clone()));
+    doors.open(supervisor::run(question, watch_phase.clone()));
     // The relay's end waits until nobody has lanes.
     drop(ends.lanes);
     let mut relay = Doors::default();

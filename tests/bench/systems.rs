@@ -121,7 +121,7 @@ fn tidegate(
     folder: &Path,
 ) -> io::Result<Command> {
     let mut config = format!(
-        "[gateway]\nstate_dir = \"{state}\"\n\n\
+        "[gateway]\nstate_dir = \"{state}\"\n\n[admin]\nbind = \"127.0.0.1:0\"\n\n\
          [listener]\nbind = \"{listen}\"\n\n\
          [[uplink]]\nurl = \"mqtt://{sink}\"\nprotocol = \"{protocol}\"\n",
         state = folder.join("state").display(),

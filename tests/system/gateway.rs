@@ -112,7 +112,7 @@ impl Configuration {
     /// Writes the file into a folder, which is where the gateway will keep its state too.
     pub(crate) fn write(&self, folder: &Path) -> PathBuf {
         let text = format!(
-            "{}state_dir = \"{}\"\n\n{}\n{}\n{}",
+            "{}state_dir = \"{}\"\n\n[admin]\nbind = \"127.0.0.1:0\"\n\n{}\n{}\n{}",
             self.gateway,
             self.state_of(folder).display(),
             self.listener,

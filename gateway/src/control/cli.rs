@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::commands::{check, explain, outage, run};
+use super::commands::{check, explain, outage, run, status};
 use super::exit::Exit;
 
 /// The gateway between an edge box's sensors and the cloud: alarms first, nothing acknowledged is
@@ -42,6 +42,14 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         payload: Option<String>,
     },
+    /// Show how the gateway that runs is: uplink, classes, spool, and why it is not ready.
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Everything that is known, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -63,6 +71,7 @@ impl Cli {
                 topic,
                 payload,
             } => explain::explain(config.config.as_deref(), &topic, payload.as_deref()),
+            Command::Status { config, json } => status::status(config.config.as_deref(), json),
         }
     }
 }
@@ -82,6 +91,8 @@ mod tests {
             vec!["tidegate", "check", "--rate", "200", "--bytes", "150"],
             vec!["tidegate", "explain", "-c", "x.toml", "a/b", "{}"],
             vec!["tidegate", "explain", "a/b", "-"],
+            vec!["tidegate", "status"],
+            vec!["tidegate", "status", "--json", "-c", "x.toml"],
             vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
         ] {
             assert!(Cli::try_parse_from(&good).is_ok(), "{good:?}");

@@ -20,6 +20,7 @@ use super::message::{DoorId, Tick};
 use super::relay::{BRAKE_MAX, Relay};
 use super::send::{Link, LinkCommand, LinkEvent};
 use super::spool::{SpoolCommand, SpoolReport};
+use super::status::Asked;
 use crate::clock::Clock;
 
 /// Events of one kind that are taken between two turns: large enough that a turn's work is shared by
@@ -74,6 +75,7 @@ pub struct Drive {
     events: mpsc::Receiver<LinkEvent>,
     commands: [mpsc::Sender<LinkCommand>; 2],
     disk: Disk,
+    asked: Asked,
     notices: Vec<Option<(DoorId, mpsc::Sender<Vec<Notice>>)>>,
     hurried: Tick,
     ledger_told: Tick,
@@ -84,7 +86,7 @@ pub struct Drive {
 impl Drive {
     /// The task and the ends of its channels.
     #[must_use]
-    pub fn new(relay: Relay, disk: Disk, clock: Clock) -> (Self, Ends) {
+    pub fn new(relay: Relay, disk: Disk, asked: Asked, clock: Clock) -> (Self, Ends) {
         let (urgent_in, urgent) = Lane::new(URGENT_LANE_BATCHES);
         let (rest_in, rest) = Lane::new(REST_LANE_BATCHES);
         let (doors_in, doors) = mpsc::channel(DOOR_EVENTS);
@@ -101,6 +103,7 @@ impl Drive {
             events,
             commands: [urgent_link, bulk_link],
             disk,
+            asked,
             notices: Vec::new(),
             hurried: Tick::ZERO,
             ledger_told: clock.now(),
@@ -185,6 +188,7 @@ impl Drive {
                 _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent() => {}
                 _ = self.disk.reports.recv_many(&mut reports, EVENTS_PER_TURN), if disk => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
+                Some(answer) = self.asked.recv() => drop(answer.send(self.relay.status())),
                 Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
                     self.next_rest = Some(batch);
                 }
@@ -216,6 +220,14 @@ impl Drive {
                 // Nobody is let in any more.
                 Some(event) = self.doors.recv() => drop(event),
                 else => break,
+            }
+        }
+        self.relay.keep_ledger();
+        // Reports are not read any more: the writer must not wait for that.
+        drop(self.disk.reports);
+        while let Some(command) = self.relay.take_spool_command() {
+            if self.disk.commands.send(command).await.is_err() {
+                break;
             }
         }
         tell_ledger(&self.relay);
@@ -297,6 +309,7 @@ impl Drive {
         }
         if now.since(self.ledger_told) >= LEDGER_EVERY {
             self.ledger_told = now;
+            self.relay.keep_ledger();
             tell_ledger(&self.relay);
         }
     }
@@ -356,6 +369,8 @@ mod tests {
     use crate::traffic::queue::{ClassSettings, Delivery};
     use crate::traffic::relay::RelaySettings;
     use crate::traffic::send::tests::uplink;
+    use crate::traffic::spool::{Order, SpoolPolicy};
+    use crate::traffic::status;
 
     fn relay() -> Relay {
         Relay::new(&RelaySettings {
@@ -369,9 +384,14 @@ mod tests {
                 ttl: None,
                 queue_bytes_max: 1 << 20,
                 client_bytes_max: 1 << 20,
+                spool_bytes_max: None,
+                order: Order::Strict,
+                replay_topic: None,
                 keep_qos0: false,
             }],
             uplink: uplink(),
+            spool: SpoolPolicy::default(),
+            next_segment: 1,
         })
     }
 
@@ -394,7 +414,11 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
             .finish();
-        let (mut drive, _ends) = Drive::new(relay(), Clock::start());
+        let disk = Disk {
+            commands: mpsc::channel(1).0,
+            reports: mpsc::channel(1).1,
+        };
+        let (mut drive, _ends) = Drive::new(relay(), disk, status::channel().1, Clock::start());
         let mut message = sample("t", b"x");
         message.class = ClassId::FIRST;
         drive.relay.arrive(

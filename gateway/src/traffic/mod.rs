@@ -18,3 +18,4 @@ pub mod senders;
 pub mod settle;
 pub mod snapshot;
 pub mod spool;
+pub mod status;

@@ -10,6 +10,7 @@ mod outbound;
 mod reports;
 mod setbacks;
 mod spooling;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
 use super::senders::Senders;
 use super::settle::Outcome;
-use super::settle::ledger::{Ledger, Waiting};
+use super::settle::ledger::{Account, Ledger, Waiting};
 use super::snapshot::{QueueSnapshot, Source};
 use super::spool::SpoolPolicy;
 use doubles::{Doubles, Standing};
@@ -314,6 +315,11 @@ impl Relay {
         };
         self.ledger.end(message.class, outcome);
         u64::from(!returned)
+    }
+
+    /// Goes on with the accounts that an earlier start kept.
+    pub fn restore(&mut self, accounts: &[Account]) {
+        self.ledger.restore(accounts);
     }
 
     /// The ledger.

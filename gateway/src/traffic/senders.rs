@@ -115,6 +115,12 @@ impl Senders {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        (self.slots.len() - self.free.len()) as u64
+    }
+
     /// Whether a sender speaks for a whole site.
     #[must_use]
     pub fn is_site(&self, id: DoorId) -> bool {

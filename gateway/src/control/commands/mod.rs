@@ -5,6 +5,7 @@ pub mod explain;
 mod greeting;
 pub mod outage;
 pub mod run;
+pub mod status;
 
 use std::fmt::Display;
 use std::io::Write;

@@ -117,6 +117,12 @@ impl ClassQueue {
         self.bytes
     }
 
+    /// How often its level changed.
+    #[must_use]
+    pub const fn pressure_changes(&self) -> u64 {
+        self.pressure.changes()
+    }
+
     /// The pressure.
     #[must_use]
     pub const fn level(&self) -> Level {

@@ -52,6 +52,8 @@ pub struct Pressure {
     level: Level,
     /// When the level was entered, or the last sign that it is still needed was seen.
     since: Tick,
+    /// How often the level changed.
+    changes: u64,
 }
 
 impl Default for Pressure {
@@ -59,6 +61,7 @@ impl Default for Pressure {
         Self {
             level: Level::Calm,
             since: Tick::ZERO,
+            changes: 0,
         }
     }
 }
@@ -68,6 +71,12 @@ impl Pressure {
     #[must_use]
     pub const fn level(&self) -> Level {
         self.level
+    }
+
+    /// How often the level changed.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Looks at the queue; says the new level if it changed.
@@ -103,10 +112,10 @@ impl Pressure {
     /// Something was shed for want of room; says the level if that is news.
     pub fn shed(&mut self, now: Tick) -> Option<Level> {
         self.since = now;
-        (self.level != Level::Shedding).then(|| {
-            self.level = Level::Shedding;
-            Level::Shedding
-        })
+        match self.level {
+            Level::Shedding => None,
+            _ => self.enter(Level::Shedding, now),
+        }
     }
 
     fn leave_shedding(&mut self, permille: u64, now: Tick) -> Option<Level> {
@@ -123,6 +132,7 @@ impl Pressure {
     fn enter(&mut self, level: Level, now: Tick) -> Option<Level> {
         self.level = level;
         self.since = now;
+        self.changes += 1;
         Some(level)
     }
 }

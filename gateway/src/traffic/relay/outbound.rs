@@ -29,12 +29,15 @@ pub struct Outbound {
     first_rate: Option<Bucket>,
     packet_bytes_max: u64,
     ack_timeout: Duration,
+    connections: u8,
 }
 
 #[derive(Debug)]
 struct LinkState {
     up: bool,
     attempt: u64,
+    /// How often it came up.
+    ups: u64,
     window: Window,
     out: Vec<u8>,
     publishes: Option<Bucket>,
@@ -63,6 +66,7 @@ impl Outbound {
         let link = || LinkState {
             up: false,
             attempt: 0,
+            ups: 0,
             window: Window::new(settings.classes.len()),
             out: Vec::new(),
             publishes: uplink
@@ -86,6 +90,7 @@ impl Outbound {
             first_rate: rate(),
             packet_bytes_max: uplink.packet_bytes_max.map_or(u64::MAX, u64::from),
             ack_timeout: uplink.ack_timeout,
+            connections: uplink.connections,
         }
     }
 
@@ -94,6 +99,7 @@ impl Outbound {
         let state = &mut self.links[link as usize];
         state.up = true;
         state.attempt = attempt;
+        state.ups += 1;
         state.giving_up = GivingUp::No;
         state.out.clear();
         state.paused_until = Tick::ZERO;
@@ -293,6 +299,19 @@ impl Outbound {
     pub fn oldest_in_flight(&self) -> Option<Tick> {
         let windows = self.links.iter().map(|link| &link.window);
         windows.filter_map(Window::oldest_received).min()
+    }
+
+    /// The connections that the configuration wants.
+    pub fn links(&self) -> impl Iterator<Item = Link> + use<> {
+        let one = self.connections == 1;
+        Link::BOTH.into_iter().skip(usize::from(one))
+    }
+
+    /// One connection: whether it is up, how often it came up, what is in flight.
+    #[must_use]
+    pub const fn link(&self, link: Link) -> (bool, u64, &Window) {
+        let state = &self.links[link as usize];
+        (state.up, state.ups, &state.window)
     }
 
     /// Whether any connection is up.

@@ -12,13 +12,14 @@ use std::time::Duration;
 use super::super::lanes::Answer;
 use super::super::message::{ClassId, Message, MessageId, Tick};
 use super::super::queue::{ClassSettings, Delivery};
-use super::super::settle::Outcome;
+use super::super::settle::{Outcome, kept};
 use super::super::snapshot::{QueueSnapshot, Source};
 use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed, TakenBack};
 use super::super::spool::replay::{Backlog, Next};
 use super::super::spool::{
     DiskHealth, Position, SpoolCommand, SpoolPolicy, SpoolReport, Unwritten,
 };
+use super::super::status::SpoolStatus;
 use super::{OBSERVE_EVERY, Relay};
 
 /// A link that comes back within this time was not away: most reconnects touch no disk.
@@ -30,6 +31,8 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 const UNSAFE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Positions in one command to settle.
 const SETTLE_MAX: usize = 4096;
+/// How often the ledger is kept while the disk is written to anyway.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long nothing is written of a class that found no room on disk.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ pub struct Spooling {
     draining: bool,
     /// Everything is written now, for the end is near.
     stopping: bool,
+    /// When the ledger was last kept.
+    kept: Tick,
     /// Messages that were read back and delivered.
     pub(super) replayed: u64,
 }
@@ -81,6 +86,7 @@ impl Spooling {
             away_since: None,
             draining: false,
             stopping: false,
+            kept: Tick::ZERO,
             replayed: 0,
         }
     }
@@ -206,14 +212,15 @@ impl Spooling {
         appending.write(message, now, &mut self.next_segment);
     }
 
-    fn close(&mut self, class: ClassId) {
-        match self.classes[class.index()].appending.close() {
-            Some(Closed::Full(block, settled)) => {
-                self.commands.push_back(SpoolCommand::Append(block));
-                settled.into_iter().for_each(|at| self.settled(at));
-            }
-            Some(Closed::Spared) | None => {}
-        }
+    /// Closes a class's block; says whether something is to be written.
+    fn close(&mut self, class: ClassId) -> bool {
+        let Some(Closed::Full(block, settled)) = self.classes[class.index()].appending.close()
+        else {
+            return false;
+        };
+        self.commands.push_back(SpoolCommand::Append(block));
+        settled.into_iter().for_each(|at| self.settled(at));
+        true
     }
 
     fn settled(&mut self, position: Position) {
@@ -239,6 +246,24 @@ impl Spooling {
 
     fn is_busy(&self) -> bool {
         self.classes.iter().any(|class| class.appending.is_busy())
+    }
+
+    /// What is known of the disk.
+    #[must_use]
+    pub fn status(&self) -> SpoolStatus {
+        let classes = self.classes.iter();
+        let unwritten: usize = classes.map(|class| class.appending.unsafe_bytes()).sum();
+        SpoolStatus {
+            failing: match &self.health {
+                Some(DiskHealth::Well) => None,
+                Some(DiskHealth::Failing(why)) => Some(why.to_string()),
+                None => Some("the spool is not open yet".to_owned()),
+            },
+            scanned: self.classes.iter().all(|class| class.backlog.is_scanned()),
+            unwritten_bytes: unwritten as u64,
+            replayed: self.replayed,
+            ..SpoolStatus::default()
+        }
     }
 
     /// When something is due though nothing happens.
@@ -268,6 +293,7 @@ impl Relay {
             }
             SpoolReport::Scanned { class } => {
                 self.spool.classes[class.index()].backlog.scanned();
+                self.tell_found(class);
             }
             SpoolReport::Safe { class, positions } => {
                 let appending = &mut self.spool.classes[class.index()].appending;
@@ -308,6 +334,12 @@ impl Relay {
         }
         self.follow_marks();
         self.settle();
+    }
+
+    /// The ledger is kept as it is now.
+    pub fn keep_ledger(&mut self) {
+        let content = kept::write(self.ledger.accounts());
+        self.spool.commands.push_back(SpoolCommand::Keep(content));
     }
 
     /// What the writer must do next.
@@ -377,12 +409,17 @@ impl Relay {
         }
         if self.spool.is_well() {
             self.write_in_flight(late, now);
+            let mut writes = false;
             for class in self.class_ids() {
                 self.write_waiting(class, away, late, now);
                 let due = self.spool.classes[class.index()].appending.due();
                 if due <= now || self.spool.stopping {
-                    self.spool.close(class);
+                    writes |= self.spool.close(class);
                 }
+            }
+            if writes && now.since(self.spool.kept) >= KEEP_EVERY {
+                self.spool.kept = now;
+                self.keep_ledger();
             }
             if up && !self.spool.draining {
                 let classes = self.spool.classes.iter_mut();
@@ -541,6 +578,19 @@ impl Relay {
                 false => Some(Position::FIRST),
             };
             self.queues.class_mut(class).set_unsafe_from(from);
+        }
+    }
+
+    /// After a kill the accounts are exact from when they were last kept.
+    fn tell_found(&self, class: ClassId) {
+        let account = &self.ledger.accounts()[class.index()];
+        let waiting = self.spool.on_disk(class);
+        if waiting > 0 || account.found != 0 {
+            tracing::info!(
+                "class {}: {waiting} messages of earlier starts are on disk; they differ by {} from what the ledger said (0 after a clean stop)",
+                account.class,
+                account.found,
+            );
         }
     }
 

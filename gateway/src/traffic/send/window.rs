@@ -343,6 +343,12 @@ impl Window {
         self.size
     }
 
+    /// Bytes in flight.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What the upstream announced.
     #[must_use]
     pub const fn limits(&self) -> &LinkLimits {

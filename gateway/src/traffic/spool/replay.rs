@@ -159,6 +159,12 @@ impl Backlog {
         self.scanned = true;
     }
 
+    /// Whether everything that earlier starts left is known.
+    #[must_use]
+    pub const fn is_scanned(&self) -> bool {
+        self.scanned
+    }
+
     /// Positions that are not on disk any more; gives how many of them stood there alone.
     pub fn gone(&mut self, range: Range<Position>) -> u64 {
         self.stands.remove(range)
