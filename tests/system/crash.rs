@@ -197,6 +197,25 @@ impl Crash {
         }
         self.site.far.check();
         self.repeats_are_bounded();
+        self.the_ledger_is_exact_again(&ledger);
+    }
+
+    /// What the next start takes in is in its books, one for one.
+    fn the_ledger_is_exact_again(&mut self, before: &Ledger) {
+        const COUNT: u32 = 1_000;
+        self.site.begin();
+        let senders = ["alarm/x", "sure/x"].map(|topic| Sender::to(topic).count(COUNT));
+        let load = Load::numbered(self.site.port(), 10, &senders);
+        load.wait_all_answered(HOME);
+        self.site.far.wait_for_all(&load, &[10, 11], HOME);
+        let after = self.site.terminate();
+        for class in ["critical", "sure"] {
+            for counter in ["received", "delivered"] {
+                let more = after.count(class, counter) - before.count(class, counter);
+                assert_eq!(more, u64::from(COUNT), "{counter} of {class}");
+            }
+            assert_eq!(after.found(class), before.found(class), "{class}");
+        }
     }
 
     /// The gateway ends when nothing has come for two seconds.

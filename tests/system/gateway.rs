@@ -333,7 +333,7 @@ fn port_in(line: &str) -> u16 {
 /// The last ledger in a log: for each class its counters, by their names.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    classes: BTreeMap<String, BTreeMap<String, u64>>,
+    classes: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
 impl Ledger {
@@ -357,6 +357,16 @@ impl Ledger {
 
     /// A counter of a class; 0 for a class that is not there.
     pub(crate) fn count(&self, class: &str, counter: &str) -> u64 {
+        let count = self.signed(class, counter);
+        u64::try_from(count).unwrap_or_else(|_| panic!("{counter} of {class} is {count}"))
+    }
+
+    /// What a start found on disk of a class beyond what the accounts knew; negative: less.
+    pub(crate) fn found(&self, class: &str) -> i64 {
+        self.signed(class, "found")
+    }
+
+    fn signed(&self, class: &str, counter: &str) -> i64 {
         let counters = self.classes.get(class);
         counters.map_or(0, |counters| {
             *counters
@@ -378,8 +388,8 @@ impl Ledger {
             let (came, went): (Vec<_>, Vec<_>) = counters
                 .iter()
                 .partition(|(name, _)| ["found", "received", "made_here"].contains(&name.as_str()));
-            let came: u64 = came.into_iter().map(|(_, count)| count).sum();
-            let went: u64 = went.into_iter().map(|(_, count)| count).sum();
+            let came: i64 = came.into_iter().map(|(_, count)| count).sum();
+            let went: i64 = went.into_iter().map(|(_, count)| count).sum();
             assert_eq!(came, went, "class {class} does not balance: {counters:?}");
         }
     }

@@ -93,6 +93,13 @@ fn nothing_acknowledged_is_lost_over_restarts(how: Stop) {
     let ledger = site.terminate();
     for class in ["critical", "sure", "normal"] {
         assert_eq!(ledger.count(class, "on_disk"), 0, "{class}");
+        if matches!(how, Stop::Clean) {
+            assert_eq!(ledger.found(class), 0, "{class}: {ledger:?}");
+        }
+    }
+    if matches!(how, Stop::Clean) {
+        assert_eq!(ledger.total("received"), u64::from(load.made()));
+        assert_eq!(ledger.total("delivered"), u64::from(load.made()));
     }
     let tally = site.far.tally();
     // The third life took nothing in, so that nothing bears its epoch.
