@@ -28,6 +28,8 @@ use crate::traffic::drive::{Disk, Drive};
 use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
+use crate::traffic::settle::kept;
+use crate::traffic::spool::writer::{self, SpoolError};
 use crate::traffic::status;
 
 /// How long doors may take to close their connections after the drain.
@@ -38,6 +40,8 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 pub enum RunError {
     /// There is no listener; the text says what to do.
     Listener(ListenerError),
+    /// There is no spool; the text says what to do.
+    Spool(SpoolError),
     /// There is no admin interface; the text says what to do.
     Admin(AdminError),
     /// The system gives no random numbers, which message ids need.
@@ -52,6 +56,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Listener(error) => error.fmt(f),
             Self::Admin(error) => error.fmt(f),
+            Self::Spool(error) => error.fmt(f),
             Self::Broken => write!(
                 f,
                 "a part of the gateway broke (the message above says where); please report it"
@@ -77,19 +82,25 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     };
     let admin = Admin::bind(config.admin.bind, &config.gateway.state_dir);
     let admin = admin.map_err(RunError::Admin)?;
-    let (commands, _taken) = tokio::sync::mpsc::channel(64);
-    let (_tell, reports) = tokio::sync::mpsc::channel(64);
-    let disk = Disk { commands, reports };
+    let policy = config.spool.policy.clone();
+    let writer = writer::start(config.spool, clock).map_err(RunError::Spool)?;
+    let disk = Disk {
+        commands: writer.commands,
+        reports: writer.reports,
+    };
     let (ask, asked) = status::channel();
-    let relay = Relay::new(&RelaySettings {
+    let mut relay = Relay::new(&RelaySettings {
         gateway: config.gateway.id.clone(),
         epoch: getrandom::u64().map_err(RunError::Random)?,
         memory_bytes_max: config.gateway.memory_bytes_max,
         classes: config.classes,
         uplink: config.uplink.clone(),
-        spool: config.spool.policy.clone(),
-        next_segment: 1,
+        spool: policy,
+        next_segment: writer.next_segment,
     });
+    if let Some(content) = writer.ledger {
+        restore(&mut relay, &content);
+    }
     let (mut drive, ends) = Drive::new(relay, disk, asked, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
@@ -145,8 +156,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     if !relay.closed().await {
         return Err(RunError::Broken);
     }
+    if timeout(STOP_MAX, writer.ended).await.is_err() {
+        tracing::error!(target: ACCOUNT, "The disk does not answer: what was to be written last may not be there at the next start");
+    }
     tracing::info!(target: ACCOUNT, "Stopped");
     Ok(())
+}
+
+/// Goes on with the ledger that an earlier start kept.
+fn restore(relay: &mut Relay, content: &[u8]) {
+    match kept::read(content) {
+        Some(accounts) => relay.restore(&accounts),
+        None => tracing::warn!(
+            target: ACCOUNT,
+            "The ledger of earlier starts cannot be read; the accounts begin anew"
+        ),
+    }
 }
 
 fn tell_unsent(lost: u64) {

@@ -5,6 +5,7 @@
 //!
 //! After every event the ledger balances (checked in debug builds).
 
+mod disk;
 mod doubles;
 mod outbound;
 mod reports;
@@ -26,10 +27,10 @@ use super::settle::Outcome;
 use super::settle::ledger::{Account, Ledger, Waiting};
 use super::snapshot::{QueueSnapshot, Source};
 use super::spool::SpoolPolicy;
+use disk::Spooling;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
 use setbacks::Setbacks;
-use spooling::Spooling;
 
 /// What the relay needs to know.
 #[derive(Clone, Debug)]

@@ -6,9 +6,18 @@
 //! a [`Position`]: the number of its segment, unique in the spool and growing, and its place there.
 
 pub mod append;
+pub mod disk;
+mod evict;
+pub mod files;
+mod frame;
+mod head;
+pub mod moment;
 pub mod position;
 pub mod record;
 pub mod replay;
+mod segment;
+pub mod store;
+pub mod writer;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -26,6 +35,21 @@ pub const BLOCK_BYTES_MAX: usize = 65_000;
 
 /// Bytes of block records in one segment, so that its file stays at 16 MiB.
 pub const SEGMENT_BLOCK_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// What a block takes of its segment's file: redb gives a large value pages of its own, a power of two
+/// of them.
+#[must_use]
+pub fn file_bytes(records_bytes: usize) -> u64 {
+    /// The block's frame, and what redb writes beside a value.
+    const AROUND_BYTES: usize = 128;
+    const PAGE_BYTES: usize = 4096;
+    let bytes = records_bytes + AROUND_BYTES;
+    let whole = match bytes < PAGE_BYTES / 2 {
+        true => bytes,
+        false => bytes.next_power_of_two().max(PAGE_BYTES),
+    };
+    whole as u64
+}
 
 /// The spool's settings.
 #[derive(Clone, Debug)]
