@@ -11,6 +11,7 @@ mod evict;
 pub mod files;
 mod frame;
 mod head;
+pub mod inspect;
 pub mod moment;
 pub mod position;
 pub mod record;
@@ -23,6 +24,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 pub use position::{Position, Ranges};
 
@@ -159,6 +162,13 @@ pub enum SpoolCommand {
         until: Position,
         /// Bytes of [`Message::memory_bytes`] at most, but for the first one.
         bytes_max: u64,
+    },
+    /// Answer an operator's question.
+    Ask {
+        /// The question.
+        question: inspect::Question,
+        /// Who waits for the answer.
+        answer: oneshot::Sender<inspect::Answer>,
     },
 }
 

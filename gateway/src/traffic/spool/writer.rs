@@ -159,7 +159,9 @@ impl Writing {
                 }
                 Ok(SpoolCommand::Settle(positions)) => self.store.settle(&positions),
                 Ok(SpoolCommand::Keep(content)) => self.store.keep_ledger(&content),
-                Ok(read @ SpoolCommand::Read { .. }) => reads.push(read),
+                Ok(later @ (SpoolCommand::Read { .. } | SpoolCommand::Ask { .. })) => {
+                    reads.push(later);
+                }
                 Err(Idle::Ended) => {
                     open = false;
                     break;
@@ -227,15 +229,19 @@ impl Writing {
     }
 
     fn read(&mut self, command: SpoolCommand) {
-        if let SpoolCommand::Read {
-            class,
-            from,
-            until,
-            bytes_max,
-        } = command
-        {
-            let now = self.clock.moment();
-            self.store.read(class, from, until, bytes_max, now);
+        let now = self.clock.moment();
+        match command {
+            SpoolCommand::Read {
+                class,
+                from,
+                until,
+                bytes_max,
+            } => self.store.read(class, from, until, bytes_max, now),
+            SpoolCommand::Ask { question, answer } => {
+                // Who asked may have gone.
+                let _ = answer.send(self.store.answer(&question, now));
+            }
+            SpoolCommand::Append(_) | SpoolCommand::Settle(_) | SpoolCommand::Keep(_) => {}
         }
     }
 

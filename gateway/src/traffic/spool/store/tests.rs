@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own folder")]
 
 mod damage;
+mod failing;
+mod look;
 mod model;
 
 use std::ops::Range;
