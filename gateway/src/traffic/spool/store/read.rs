@@ -83,9 +83,24 @@ impl Store {
         match self.read_segment(number, within.clone(), bytes_max, now) {
             Err(Fault::Damaged(why)) => {
                 self.mend(number, &why, now)?;
-                self.read_segment(number, within, bytes_max, now)
+                match self.read_segment(number, within.clone(), bytes_max, now) {
+                    Err(Fault::Damaged(_)) => Ok(self.give_up(number, within)),
+                    read => read,
+                }
             }
             read => read,
+        }
+    }
+
+    /// What was mended and cannot be read all the same must not stand in the way of the rest.
+    fn give_up(&mut self, number: u32, within: Range<Position>) -> Reading {
+        self.close(number);
+        let segment = self.segments.get(&number);
+        let wanted = segment.map(|segment| segment.head.unsettled.within(within.clone()));
+        self.miss(number, &wanted.unwrap_or_default(), within.end, &[]);
+        Reading {
+            messages: Vec::new(),
+            looked_to: within.end,
         }
     }
 
