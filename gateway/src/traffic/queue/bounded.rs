@@ -186,6 +186,16 @@ impl Queues {
         self.classes[message.class.index()].release(message, &mut self.budget);
     }
 
+    /// Takes out all that waits of a class and is meant; its room is given back.
+    pub fn take_all(&mut self, class: ClassId, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let queue = &mut self.classes[class.index()];
+        let taken = queue.take_all(meant);
+        for message in &taken {
+            queue.release(message, &mut self.budget);
+        }
+        taken
+    }
+
     /// Empties everything: what waits, then what is held.
     pub fn drain(&mut self) -> Vec<Message> {
         let mut all = Vec::new();

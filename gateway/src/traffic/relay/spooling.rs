@@ -123,19 +123,47 @@ impl Relay {
         self.schedule.pause(paused);
     }
 
-    /// The operator removes messages that are on disk alone; gives how many of these were.
+    /// Whether the operator stopped it.
+    #[must_use]
+    pub const fn is_replay_paused(&self) -> bool {
+        self.schedule.is_paused()
+    }
+
+    /// The operator removes messages that are on disk; gives how many of these were. What is in flight or
+    /// set aside to go again is not removed.
     pub fn purge(&mut self, class: ClassId, positions: &[Position]) -> u64 {
         let mut count = 0;
+        let mut in_memory = HashSet::new();
+        let spool = &mut self.spool;
         for position in positions {
-            let spool = &mut self.spool.classes[class.index()];
-            if spool.backlog.remove(*position) {
-                spool.appending.forget(1);
-                self.spool.settled(*position);
+            let of_class = &mut spool.classes[class.index()];
+            if of_class.backlog.remove(*position) {
+                of_class.appending.forget(1);
+                spool.settled(*position);
                 count += 1;
+            } else {
+                in_memory.insert(*position);
             }
         }
         self.ledger.end_many(class, Outcome::Purged, count);
-        self.check();
+        if !in_memory.is_empty() {
+            count += self.purge_in_memory(class, &in_memory);
+        }
+        count
+    }
+
+    fn purge_in_memory(&mut self, class: ClassId, positions: &HashSet<Position>) -> u64 {
+        let meant = |message: &Message| message.spooled.is_some_and(|at| positions.contains(&at));
+        let mut purged = self.queues.take_all(class, meant);
+        for message in self.spool.classes[class.index()].backlog.take(meant) {
+            self.queues.release(&message);
+            purged.push(message);
+        }
+        let count = purged.len() as u64;
+        let purged = purged.into_iter();
+        self.ends
+            .extend(purged.map(|message| (message, Outcome::Purged)));
+        self.settle();
         count
     }
 

@@ -16,6 +16,7 @@ pub mod moment;
 pub mod position;
 pub mod record;
 pub mod replay;
+pub mod request;
 mod segment;
 pub mod store;
 pub mod writer;
