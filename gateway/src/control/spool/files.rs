@@ -71,11 +71,20 @@ impl Files {
         Self::new(config, store, clock, None)
     }
 
-    /// The files, to be purged: no gateway starts on them meanwhile.
+    /// The files, to be purged: no gateway starts on them meanwhile. Nothing is done to a spool with a
+    /// damaged segment, which would be mended, with a loss that nobody is told of.
     ///
     /// # Errors
-    /// A gateway runs on them, or the folder cannot be used.
+    /// There is no spool, a gateway runs on it, a segment is damaged, or the folder cannot be used.
     pub fn to_purge(config: &Config) -> Result<Self, FilesError> {
+        // Looking makes no folder.
+        let segments = Self::to_look(config)?.seen()?;
+        if let Some(damaged) = segments.iter().find(|segment| segment.content.is_none()) {
+            return Err(FilesError::Disk(format!(
+                "segment {} of class {} is damaged, and nothing was changed; start the gateway once, which carves out what it can and counts the rest, and purge then",
+                damaged.number, damaged.class
+            )));
+        }
         let folder = state::prepare(&config.gateway.state_dir).map_err(FilesError::State)?;
         let (clock, settings) = (Clock::start(), config.spool.clone());
         let disk = Box::new(Folder::new(settings.dir.clone()));

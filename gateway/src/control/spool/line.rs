@@ -112,7 +112,7 @@ mod tests {
         let json = serde_json::to_string(&line(b"21.5\n")).unwrap();
         assert_eq!(
             json,
-            r#"{"id":"box:abc:11","class":"low","topic":"plant/1","received":"2026-11-21T05:36:35.000001Z","qos":1,"retain":false,"expires":"2026-11-21T05:37:35.000001Z","payload":"21.5\n"}"#
+            r#"{"id":"box:abc:11","class":"low","topic":"plant/1","received":"2026-11-21T05:36:35.000Z","qos":1,"retain":false,"expires":"2026-11-21T05:37:35.000Z","payload":"21.5\n"}"#
         );
         let json = serde_json::to_string(&line(b"\xff\x00")).unwrap();
         assert!(json.ends_with(r#""payload_base64":"/wA="}"#), "{json}");

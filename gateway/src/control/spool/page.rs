@@ -121,8 +121,8 @@ pub struct ReplayWhat {
 pub struct Replay {
     /// It was paused.
     pub was_paused: bool,
-    /// Messages on disk and not in memory.
-    pub on_disk: u64,
+    /// Messages that it has to send.
+    pub backlog: u64,
     /// A connection to the upstream is up.
     pub uplink_up: bool,
 }

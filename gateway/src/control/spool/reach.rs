@@ -197,8 +197,7 @@ impl Reach {
 
 fn files(config: &Config, changes: bool) -> Result<Files, ReachError> {
     let files = match changes {
-        // The state folder is not made for nothing.
-        true => Files::to_look(config).and_then(|_| Files::to_purge(config)),
+        true => Files::to_purge(config),
         false => Files::to_look(config),
     };
     files.map_err(|error| match error {

@@ -163,7 +163,7 @@ impl Desk {
         let status = self.path.ask().await.ok_or(()).map_err(silent)?;
         let mut replay = Replay {
             was_paused: status.spool.paused,
-            on_disk: status.classes.iter().map(|class| class.on_disk).sum(),
+            backlog: status.spool.backlog,
             uplink_up: status.is_uplink_up(),
         };
         if !what.dry_run {
