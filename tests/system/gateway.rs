@@ -190,6 +190,14 @@ impl Gateway {
         }
     }
 
+    /// Makes its disk fail: where the spool's folder was there is a file.
+    pub(crate) fn break_disk(&self) {
+        let folder = self._folder.as_ref().unwrap().path();
+        let spool = folder.join("state/spool");
+        fs::rename(&spool, folder.join("was the spool")).unwrap();
+        fs::write(&spool, "in the way").unwrap();
+    }
+
     /// The listener's port.
     pub(crate) fn port(&self) -> u16 {
         self.port

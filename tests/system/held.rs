@@ -60,6 +60,7 @@ fn is_only_a_mad_device_held_and_closed_and_does_all_it_brings_again_arrive_once
                 .section(CLASSES)
         });
         site.proxy.wait_for_connections(2);
+        site.gateway.break_disk();
         site.proxy.go_away();
         let mut connect = Connect::persistent(version, "mad");
         connect.will = Some(Publish::new("will", "gone", 1));
@@ -107,6 +108,7 @@ fn is_a_session_gone_after_a_restart_of_the_gateway_and_said_to_be() {
     for version in [Version::V311, Version::V5] {
         let mut site = Site::with(|configuration| configuration.gateway("drain_max = \"1s\""));
         site.proxy.wait_for_connections(2);
+        site.gateway.break_disk();
         site.proxy.go_away();
         let mut device = Device::connect(site.port(), &Connect::persistent(version, "d"));
         assert!(!device.connack().session_present);

@@ -190,6 +190,7 @@ fn does_a_guaranteed_qos_0_message_that_finds_no_room_count_as_refused() {
             .gateway("drain_max = \"1s\"")
     });
     site.proxy.wait_for_connections(2);
+    site.gateway.break_disk();
     site.proxy.go_away();
     let mut device = Device::new(site.port(), Version::V311, "d");
     for _ in 0..600 {

@@ -46,6 +46,7 @@ impl Relay {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }
                 self.room_made = true;
+                self.spool.answered(now);
             }
             SpoolReport::Unwritten {
                 class,
@@ -53,6 +54,7 @@ impl Relay {
                 why,
             } => {
                 self.take_marks_off(class, &positions);
+                self.spool.answered(now);
                 if why == Unwritten::Full {
                     let appending = &mut self.spool.classes[class.index()].appending;
                     appending.pause(now.after(FULL_PAUSE));
@@ -159,7 +161,7 @@ impl Relay {
                 self.write_waiting(class, away, late, now);
                 let due = self.spool.classes[class.index()].appending.due();
                 if due <= now || self.spool.stopping {
-                    writes |= self.spool.close(class);
+                    writes |= self.spool.close(class, now);
                 }
             }
             if writes && now.since(self.spool.kept) >= KEEP_EVERY {
@@ -201,13 +203,13 @@ impl Relay {
     fn write_waiting(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) {
         let delivery = self.classes[class.index()].delivery;
         while self.spool.may_write(class, now) {
-            let overflows = delivery == Delivery::Buffered && self.queues.overflows(class);
+            let overflows = self.queues.overflows(class);
             let queue = self.queues.class_mut(class);
             let Some(message) = queue.first_unwritten() else {
                 return;
             };
             let due = match delivery {
-                Delivery::Guaranteed => away || now.since(message.received) >= late,
+                Delivery::Guaranteed => away || overflows || now.since(message.received) >= late,
                 Delivery::Buffered => away || overflows,
                 Delivery::Latest => false,
             };
