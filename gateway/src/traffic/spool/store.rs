@@ -31,8 +31,8 @@ use names::Name;
 use trouble::Trouble;
 
 /// Files that are open at once: one to append to for each class that is written, some to read. Each
-/// has a cache of 1 MiB.
-const OPEN_MAX: usize = 8;
+/// has a cache of at most 3 MiB.
+const OPEN_MAX: usize = 6;
 
 /// The time with which the store is asked.
 pub type Now = Moment;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::files::Files;
+use super::segment::COMMIT_BYTES_MAX;
 use super::store::Store;
 use super::{DiskHealth, SpoolCommand, SpoolReport, SpoolSettings};
 use crate::clock::Clock;
@@ -27,9 +28,6 @@ use crate::traffic::message::Tick;
 const COMMANDS_MAX: usize = 64;
 /// Reports on their way.
 const REPORTS_MAX: usize = 256;
-/// Bytes of blocks that are kept in one commit at most: it bounds what stands in memory, and how long a
-/// read waits.
-const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long what is settled waits for a commit.
 const KEEP_SETTLED: Duration = Duration::from_secs(1);
 /// How often a failing disk is tried.
@@ -168,7 +166,7 @@ impl Writing {
                 }
                 Err(Idle::Nothing) => break,
             }
-            if bytes >= ROUND_BYTES_MAX {
+            if bytes >= COMMIT_BYTES_MAX {
                 break;
             }
             command = self.commands.try_recv().map_err(|_| Idle::Nothing);
