@@ -56,6 +56,9 @@ impl Store {
         let kept = head.unsettled.count() > 0;
         if kept {
             self.write_mended(number, &mending, &head, &carved, now)?;
+            // The mended one has to last before the damaged one gives up its name: after a power cut
+            // nobody carves what is set aside.
+            self.disk.sync_folder()?;
         }
         if !raw.is_empty() {
             self.set_aside(&name.to_string())?;

@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own folder")]
 
 mod damage;
+mod forgetful;
 mod model;
+mod power;
 
 use std::ops::Range;
 use std::path::Path;
