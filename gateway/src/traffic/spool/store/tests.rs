@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own folder")]
 
 mod damage;
+mod flips;
 mod forgetful;
 mod model;
 mod power;

@@ -194,7 +194,7 @@ impl Expected {
                 && !gone.iter().any(|range| range.contains(place))
         });
         let (_, left) = left.cut();
-        std::mem::forget(store);
+        drop(store);
         let mut store = Store::open(Box::new(left), power_settings()).unwrap();
         scan(&mut store);
         let until = first.max(at(store.next_segment(), 0)).plus(10);
