@@ -1,6 +1,6 @@
 //! Where every sequence number went. Two sums hold at any time, for each kind:
 //! `made = dropped + superseded + waiting + sent`, and
-//! `sent = acknowledged + in flight + sent without a wish for an answer`.
+//! `sent = acknowledged + refused + in flight + unconfirmed`.
 
 use crate::message::Kind;
 
@@ -21,6 +21,8 @@ pub struct Counts {
     pub resent: u64,
     /// Acknowledged by the far end.
     pub acknowledged: u64,
+    /// Refused by the far end for good.
+    pub refused: u64,
 }
 
 /// One for each kind.
@@ -64,5 +66,6 @@ impl Counts {
         self.unconfirmed += other.unconfirmed;
         self.resent += other.resent;
         self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
     }
 }

@@ -119,6 +119,11 @@ impl Device {
         self.outbox.acknowledged(packet_id)
     }
 
+    /// PUBACK that refuses; gives the message, which is not sent again.
+    pub fn refused(&mut self, packet_id: u16) -> Option<Message> {
+        self.outbox.refused(packet_id)
+    }
+
     /// PINGRESP.
     pub const fn ponged(&mut self) {
         self.outbox.ponged();

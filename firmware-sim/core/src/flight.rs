@@ -63,8 +63,9 @@ impl Flight {
         self.on_link == self.window.len()
     }
 
-    /// The far end has the message with this packet id; `None` when there is none on this link.
-    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<Message> {
+    /// The far end answered for this packet id. Gives its message; `None` when there is none on this
+    /// link.
+    pub(crate) fn answered(&mut self, packet_id: u16) -> Option<Message> {
         let place = self.window.iter().position(|s| s.packet_id == packet_id)?;
         if place >= self.on_link {
             return None;

@@ -163,11 +163,16 @@ impl Outbox {
 
     /// PUBACK: the far end has the message. Gives it, unless the packet id means nothing here.
     pub fn acknowledged(&mut self, packet_id: u16) -> Option<Message> {
-        if !matches!(self.link, Link::Up(_)) {
-            return None;
-        }
-        let message = self.flight.acknowledged(packet_id)?;
+        let message = self.flight.answered(packet_id)?;
         self.counts.of_mut(message.kind()).acknowledged += 1;
+        Some(message)
+    }
+
+    /// PUBACK with a reason of 0x80 or above: the far end will not have it (MQTT 5, 3.4.2.1). Gives
+    /// the message, which is not sent again.
+    pub fn refused(&mut self, packet_id: u16) -> Option<Message> {
+        let message = self.flight.answered(packet_id)?;
+        self.counts.of_mut(message.kind()).refused += 1;
         Some(message)
     }
 

@@ -11,7 +11,7 @@ use heapless::spsc::{Producer, Queue};
 use crate::counts::Counts;
 use crate::message::{Body, Message, Value};
 use crate::threshold::{Crossing, Threshold};
-use crate::tick::Tick;
+use crate::tick::{Tick, micros};
 
 /// Channels of a device. Eight is what the converters of small controllers multiplex.
 pub const CHANNELS_MAX: usize = 8;
@@ -141,11 +141,15 @@ impl Sampler {
         Some(reading)
     }
 
-    /// Samples a channel at another rate from its next sample on.
-    pub fn set_period(&mut self, channel: u8, period: Duration) {
-        if let Some(input) = self.inputs.get_mut(usize::from(channel)) {
-            input.channel.period = period;
+    /// Samples all channels at another rate, counted from each one's last sample.
+    pub fn set_period(&mut self, now: Tick, period: Duration) {
+        for input in &mut self.inputs {
+            let old = core::mem::replace(&mut input.channel.period, period);
+            let last = Tick::from_micros(input.due.micros().saturating_sub(micros(old)));
+            // What a faster rate would have taken in the past is not made up for.
+            input.due = last.after(period).max(now.min(input.due));
         }
+        self.find_next_due();
     }
 
     /// Lets no channel be due before `start`.

@@ -46,10 +46,15 @@ fn assert_accounted(device: &Device) {
             sent,
             unconfirmed,
             acknowledged,
+            refused,
             ..
         } = *counts.of(kind);
         assert_eq!(made, dropped + superseded + waiting + sent, "{kind:?}");
-        assert_eq!(sent, acknowledged + in_flight + unconfirmed, "{kind:?}");
+        assert_eq!(
+            sent,
+            acknowledged + refused + in_flight + unconfirmed,
+            "{kind:?}"
+        );
     }
 }
 
