@@ -91,7 +91,8 @@ fn nothing_acknowledged_is_lost_over_restarts(how: Stop) {
     };
     site.far.wait_for_all(&load, kept, HOME);
     let ledger = site.terminate();
-    for class in ["critical", "sure", "normal"] {
+    for device in kept {
+        let class = ["critical", "sure", "normal"][*device];
         assert_eq!(ledger.count(class, "on_disk"), 0, "{class}");
         if matches!(how, Stop::Clean) {
             assert_eq!(ledger.found(class), 0, "{class}: {ledger:?}");
@@ -196,4 +197,26 @@ fn is_what_comes_from_the_disk_marked_and_nothing_else() {
     };
     assert_eq!(marked("alarm/a"), HashSet::from([Some("1")]));
     assert_eq!(marked("alarm/b"), HashSet::from([None]));
+}
+
+#[test]
+fn does_one_device_that_outruns_a_slow_link_overflow_to_the_disk_and_lose_nothing() {
+    let mut site = SpoolSite::with(|configuration| {
+        configuration
+            .gateway("memory_max = \"8MiB\"")
+            .uplink("rate_max = \"2Mbit\"")
+    });
+    site.wait_connected();
+    // Three times what one client may hold in memory, a third of it in a second.
+    let flood = Sender::to("value/a").payload_bytes(2_000);
+    let load = Load::start(site.port(), &[flood.count(3_000).each_second(1_000)]);
+    load.wait_all_answered(HOME);
+    assert!(
+        bytes_in(&site.spool()) > 0,
+        "nothing overflowed to the disk"
+    );
+    site.far.wait_for_all(&load, &[0], HOME);
+    let ledger = site.terminate();
+    assert_eq!(ledger.count("normal", "shed"), 0, "{ledger:?}");
+    assert_eq!(ledger.count("normal", "delivered"), 3_000, "{ledger:?}");
 }

@@ -16,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const ON_THE_WAY: Duration = Duration::from_millis(300);
 
 /// A class each for both orders.
-const ORDERS: &str = r##"
+const ORDERS: &str = r#"
 [[class]]
 name = "critical"
 delivery = "guaranteed"
@@ -36,10 +36,7 @@ class = "critical"
 [[rule]]
 topic = "old/#"
 class = "old"
-[[rule]]
-topic = "#"
-class = "fresh"
-"##;
+"#;
 
 /// A site with a backlog on its disk and nothing in its memory; the cloud is away.
 fn with_backlog(site: &mut SpoolSite, senders: &[Sender]) -> Load {
@@ -161,7 +158,9 @@ fn does_a_replay_whose_gateway_is_killed_repeat_a_second_at_most() {
 fn does_fresh_data_not_wait_for_a_backlog_unless_its_class_is_strict() {
     let mut site = SpoolSite::classed(ORDERS, |configuration| {
         // What a slow link does: the backlog takes seconds.
-        configuration.uplink("rate_max = \"1Mbit\"")
+        configuration
+            .uplink("rate_max = \"1Mbit\"")
+            .gateway("default_class = \"fresh\"")
     });
     let backlog = [
         Sender::to("fresh/a").count(1_000),

@@ -227,7 +227,7 @@ impl World {
 
     /// Drains the lanes as far as the relay takes them, as its task does.
     fn drain_lanes(&mut self) {
-        while self.relay.takes_urgent() {
+        while self.relay.takes_urgent(self.now) {
             let Some(batch) = self.lanes[0].pop_front() else {
                 break;
             };

@@ -26,7 +26,7 @@ pub(crate) struct Sender {
     topic: String,
     window: usize,
     payload_bytes: usize,
-    count_max: u32,
+    count_max: Option<u32>,
     each_second: Option<u32>,
 }
 
@@ -37,7 +37,7 @@ impl Sender {
             topic: topic.to_owned(),
             window: 128,
             payload_bytes: 200,
-            count_max: u32::MAX,
+            count_max: None,
             each_second: None,
         }
     }
@@ -56,7 +56,7 @@ impl Sender {
 
     /// How many messages there are.
     pub(crate) fn count(mut self, count: u32) -> Self {
-        self.count_max = count;
+        self.count_max = Some(count);
         self
     }
 
@@ -70,6 +70,8 @@ impl Sender {
 /// What became of a device's messages, by their numbers from 0.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// How many there will be, if there is an end.
+    goal: Option<u32>,
     /// How many were made, whether they went out or not.
     pub(crate) made: u32,
     pub(crate) answered: Vec<bool>,
@@ -116,7 +118,10 @@ impl Load {
             threads: Vec::new(),
         };
         for (number, sender) in (first..).zip(senders) {
-            let progress = Arc::new(Mutex::new(Progress::default()));
+            let progress = Arc::new(Mutex::new(Progress {
+                goal: sender.count_max,
+                ..Progress::default()
+            }));
             load.progress.push(Arc::clone(&progress));
             let mut device = Device {
                 number,
@@ -137,9 +142,11 @@ impl Load {
         self.orders.port.store(port, Ordering::SeqCst);
     }
 
-    /// Nothing new is made; what is unanswered is still brought.
+    /// Devices without an end make nothing new; what is unanswered is still brought.
     pub(crate) fn pause(&self) {
         self.orders.paused.store(true, Ordering::SeqCst);
+        // Whoever is making new ones has done so when the lock is free.
+        self.progress.iter().for_each(|p| drop(p.lock().unwrap()));
     }
 
     /// What became of one device's messages.
@@ -183,12 +190,19 @@ impl Load {
         wait_until(&what, deadline, || self.answered() >= count);
     }
 
-    /// Waits until everything that was made is answered.
+    /// Waits until everything is made and answered; devices without an end make nothing new.
     #[track_caller]
     pub(crate) fn wait_all_answered(&self, deadline: Duration) {
         self.pause();
-        wait_until("everything is answered", deadline, || {
-            self.answered() + self.refused() >= self.made()
+        wait_until("everything is made and answered", deadline, || {
+            let mut progress = self
+                .progress
+                .iter()
+                .map(|progress| progress.lock().unwrap());
+            progress.all(|progress| {
+                let goal = progress.goal.unwrap_or(progress.made);
+                progress.answered_count + progress.refused >= goal
+            })
         });
     }
 
@@ -308,15 +322,15 @@ impl Device {
     /// New messages, as many as the window and the rate allow.
     fn make(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        if self.orders.paused.load(Ordering::SeqCst) {
-            return out;
-        }
         let due = self.sender.each_second.map_or(u32::MAX, |rate| {
             (self.start.elapsed().as_secs_f64() * f64::from(rate)) as u32
         });
-        let due = due.min(self.sender.count_max);
+        let due = due.min(self.sender.count_max.unwrap_or(u32::MAX));
         let progress = Arc::clone(&self.progress);
         let mut progress = progress.lock().unwrap();
+        if progress.goal.is_none() && self.orders.paused.load(Ordering::SeqCst) {
+            return out;
+        }
         while self.unanswered.len() < self.sender.window && progress.made < due {
             let (packet_id, number) = (self.next_id, progress.made);
             self.next_id = self.next_id.checked_add(1).unwrap_or(1);

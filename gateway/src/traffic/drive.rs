@@ -188,7 +188,7 @@ impl Drive {
             tokio::select! {
                 biased;
                 _ = self.events.recv_many(&mut events, EVENTS_PER_TURN), if links => {}
-                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent() => {}
+                _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent(now) => {}
                 _ = self.disk.reports.recv_many(&mut reports, EVENTS_PER_TURN), if disk => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
                 Some(request) = self.disk.requested.recv() => self.obey(request),

@@ -2,12 +2,14 @@
 //! the writer is to do next, and how the disk is. It holds no live message; those are the queues'.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::super::message::{ClassId, Message, Tick};
 use super::super::queue::{ClassSettings, Delivery};
 use super::super::snapshot::{QueueSnapshot, Source};
 use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed};
 use super::super::spool::replay::{Backlog, Next};
+use super::super::spool::store::Figures;
 use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolPolicy};
 use super::super::status::SpoolStatus;
 use super::spooling::AWAY_AFTER;
@@ -15,6 +17,8 @@ use super::spooling::AWAY_AFTER;
 /// Bytes of records that the writer has not answered: more would take memory beside the budget, and a
 /// slow disk would not get faster.
 const UNSAFE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A disk that needs longer for a commit is not waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Positions in one command to settle.
 const SETTLE_MAX: usize = 4096;
 
@@ -27,6 +31,10 @@ pub struct Spooling {
     /// How it is; `None` until the writer has said so.
     pub(super) health: Option<DiskHealth>,
     pub(super) commands: VecDeque<SpoolCommand>,
+    /// The writer's counts.
+    pub(super) figures: Figures,
+    /// Since when the writer owes an answer.
+    pub(super) unanswered_since: Option<Tick>,
     /// Since when no connection is up.
     pub(super) away_since: Option<Tick>,
     /// Nothing is read back any more.
@@ -65,6 +73,8 @@ impl Spooling {
             next_segment,
             health: None,
             commands: VecDeque::new(),
+            figures: Figures::default(),
+            unanswered_since: None,
             away_since: None,
             draining: false,
             stopping: false,
@@ -95,6 +105,22 @@ impl Spooling {
     #[must_use]
     pub const fn is_stopping(&self) -> bool {
         self.stopping
+    }
+
+    /// Whether the disk takes what is written of a class, and answers in time.
+    #[must_use]
+    pub fn keeps_up(&self, class: ClassId, now: Tick) -> bool {
+        let answers = self
+            .unanswered_since
+            .is_none_or(|since| now.since(since) < ANSWER_MAX);
+        let appending = &self.classes[class.index()].appending;
+        self.is_well() && answers && appending.may_write(now)
+    }
+
+    /// The writer answered at `now`.
+    pub(super) fn answered(&mut self, now: Tick) {
+        let waits = self.classes.iter().any(|class| class.appending.awaits());
+        self.unanswered_since = waits.then_some(now);
     }
 
     /// What may go next of a class whose first live message has this sequence.
@@ -188,19 +214,20 @@ impl Spooling {
     pub(super) fn write(&mut self, message: &mut Message, now: Tick) {
         let class = message.class;
         if self.classes[class.index()].appending.overflows(message) {
-            self.close(class);
+            self.close(class, now);
         }
         let appending = &mut self.classes[class.index()].appending;
         appending.write(message, now, &mut self.next_segment);
     }
 
     /// Closes a class's block; says whether something is to be written.
-    pub(super) fn close(&mut self, class: ClassId) -> bool {
+    pub(super) fn close(&mut self, class: ClassId, now: Tick) -> bool {
         let Some(Closed::Full(block, settled)) = self.classes[class.index()].appending.close()
         else {
             return false;
         };
         self.commands.push_back(SpoolCommand::Append(block));
+        self.unanswered_since.get_or_insert(now);
         settled.into_iter().for_each(|at| self.settled(at));
         true
     }
@@ -242,6 +269,12 @@ impl Spooling {
                 None => Some("the spool is not open yet".to_owned()),
             },
             scanned: self.classes.iter().all(|class| class.backlog.is_scanned()),
+            segments: self.figures.segments,
+            file_bytes: self.figures.file_bytes,
+            size_bytes_max: self.figures.size_bytes_max,
+            free_bytes: Some(self.figures.free_bytes).filter(|bytes| *bytes > 0),
+            syncs: self.figures.syncs,
+            bytes_written: self.figures.written_bytes,
             unwritten_bytes: unwritten as u64,
             replayed: self.replayed,
             ..SpoolStatus::default()

@@ -14,7 +14,7 @@ use super::super::message::{ClassId, Message, MessageId, Tick};
 use super::super::queue::Delivery;
 use super::super::settle::{Outcome, kept};
 use super::super::spool::append::TakenBack;
-use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolReport, Unwritten};
+use super::super::spool::{Position, SpoolCommand, SpoolReport, Unwritten};
 use super::{OBSERVE_EVERY, Relay};
 
 /// A link that comes back within this time was not away: most reconnects touch no disk.
@@ -46,6 +46,7 @@ impl Relay {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }
                 self.room_made = true;
+                self.spool.answered(now);
             }
             SpoolReport::Unwritten {
                 class,
@@ -53,6 +54,7 @@ impl Relay {
                 why,
             } => {
                 self.take_marks_off(class, &positions);
+                self.spool.answered(now);
                 if why == Unwritten::Full {
                     let appending = &mut self.spool.classes[class.index()].appending;
                     appending.pause(now.after(FULL_PAUSE));
@@ -75,7 +77,8 @@ impl Relay {
                 self.take_marks_off(class, &positions);
                 self.room_made = true;
             }
-            SpoolReport::Health(health) => self.disk_is(health),
+            SpoolReport::Health(health) => self.spool.health = Some(health),
+            SpoolReport::Figures(figures) => self.spool.figures = figures,
         }
         self.follow_marks();
         self.settle();
@@ -187,7 +190,7 @@ impl Relay {
                 self.write_waiting(class, away, late, now);
                 let due = self.spool.classes[class.index()].appending.due();
                 if due <= now || self.spool.stopping {
-                    writes |= self.spool.close(class);
+                    writes |= self.spool.close(class, now);
                 }
             }
             if writes && now.since(self.spool.kept) >= KEEP_EVERY {
@@ -229,13 +232,13 @@ impl Relay {
     fn write_waiting(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) {
         let delivery = self.classes[class.index()].delivery;
         while self.spool.may_write(class, now) {
-            let overflows = delivery == Delivery::Buffered && self.queues.overflows(class);
+            let overflows = self.queues.overflows(class);
             let queue = self.queues.class_mut(class);
             let Some(message) = queue.first_unwritten() else {
                 return;
             };
             let due = match delivery {
-                Delivery::Guaranteed => away || now.since(message.received) >= late,
+                Delivery::Guaranteed => away || overflows || now.since(message.received) >= late,
                 Delivery::Buffered => away || overflows,
                 Delivery::Latest => false,
             };
@@ -365,10 +368,6 @@ impl Relay {
                 account.found,
             );
         }
-    }
-
-    fn disk_is(&mut self, health: DiskHealth) {
-        self.spool.health = Some(health);
     }
 
     pub(super) fn class_ids(&self) -> impl Iterator<Item = ClassId> + use<> {

@@ -224,6 +224,12 @@ impl Appending {
         self.open.is_some() || !self.sent.is_empty()
     }
 
+    /// Whether the writer owes an answer.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
     /// Bytes on their way: in the open block, or not answered.
     #[must_use]
     pub fn unsafe_bytes(&self) -> usize {
