@@ -179,21 +179,22 @@ impl ClassQueue {
 
     /// Gives up the message at the front, if it is on disk.
     pub(super) fn unload_front(&mut self) -> Option<Message> {
-        let position = self.front_message()?.spooled?;
-        if self.unsafe_from.is_some_and(|from| position >= from) {
+        if !self.is_on_disk(self.front_message()?) {
             return None;
         }
         self.pop_front()
     }
 
-    pub(super) fn front_message(&self) -> Option<&Message> {
-        self.waiting.front().and_then(Option::as_ref)
+    /// Whether a message may be given up in memory.
+    pub(super) fn is_on_disk(&self, message: &Message) -> bool {
+        let safe = |position| self.unsafe_from.is_none_or(|from| position < from);
+        message.spooled.is_some_and(safe)
     }
 
-    /// The place in the order of receipt of the message at the front.
+    /// The message that goes next.
     #[must_use]
-    pub fn first_sequence(&self) -> Option<u64> {
-        self.front_message().map(|message| message.sequence)
+    pub fn front_message(&self) -> Option<&Message> {
+        self.waiting.front().and_then(Option::as_ref)
     }
 
     pub(super) fn front_age(&self, now: Tick) -> Duration {
