@@ -494,6 +494,7 @@ fn is_what_was_read_back_purged_and_its_room_given_back() {
 #[test]
 fn is_a_copy_of_what_the_other_connection_brought_home_not_written() {
     let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.report(SpoolReport::Health(DiskHealth::Failing("full".into())));
     world.up(Link::Urgent);
     world.up(Link::Bulk);
     world.arrive(FIRST, "alarm", Some(1));
@@ -501,6 +502,7 @@ fn is_a_copy_of_what_the_other_connection_brought_home_not_written() {
     world.wait(Duration::from_secs(3));
     let second = world.turn_with(&mut disk);
     world.answer(&second[0], 0);
+    world.report(SpoolReport::Health(DiskHealth::Well));
     world.wait(LATE);
     world.turn_with(&mut disk);
     world.wait(Duration::from_millis(100));
