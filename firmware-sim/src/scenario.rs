@@ -4,6 +4,8 @@
 
 mod file;
 pub mod orders;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
