@@ -6,6 +6,7 @@ mod file;
 pub mod orders;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::time::Duration;
 
