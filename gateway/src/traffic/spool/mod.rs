@@ -11,6 +11,7 @@ mod evict;
 pub mod files;
 mod frame;
 mod head;
+pub mod inspect;
 pub mod moment;
 pub mod position;
 pub mod record;
@@ -24,6 +25,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 pub use position::{Position, Ranges};
 
 use super::message::{ClassId, Message, Tick};
@@ -33,8 +36,12 @@ use super::settle::Outcome;
 /// fills a page of 64 KiB. One larger record stands alone in its block.
 pub const BLOCK_BYTES_MAX: usize = 65_000;
 
-/// Bytes of block records in one segment, so that its file stays at 16 MiB.
-pub const SEGMENT_BLOCK_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// What a segment's file takes at most, but for one large record.
+pub const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the blocks of one segment take of its file at most, as [`file_bytes`] counts it. Measured, the file
+/// takes up to 5 % more: redb's tree, and the pages that a commit replaces.
+pub const SEGMENT_BLOCK_BYTES_MAX: u64 = 15 * 1024 * 1024;
 
 /// What a block takes of its segment's file: redb gives a large value pages of its own, a power of two
 /// of them.
@@ -159,6 +166,13 @@ pub enum SpoolCommand {
         until: Position,
         /// Bytes of [`Message::memory_bytes`] at most, but for the first one.
         bytes_max: u64,
+    },
+    /// Answer an operator's question.
+    Ask {
+        /// The question.
+        question: inspect::Question,
+        /// Who waits for the answer.
+        answer: oneshot::Sender<inspect::Answer>,
     },
 }
 

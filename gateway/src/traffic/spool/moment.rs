@@ -46,6 +46,11 @@ impl Moment {
         }
     }
 
+    /// What the wall clock says of a tick at or before this moment.
+    pub(super) fn wall_of(&self, tick: Tick) -> WallTime {
+        self.stamp_at(tick).wall
+    }
+
     fn before(&self, ago_micros: u64) -> Tick {
         Tick::from_micros(self.tick.micros().saturating_sub(ago_micros))
     }

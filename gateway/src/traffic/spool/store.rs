@@ -7,6 +7,7 @@
 
 mod append;
 mod kept;
+mod look;
 mod mend;
 mod names;
 mod read;
@@ -53,6 +54,8 @@ pub struct Store {
     unscanned_classes: Vec<ClassId>,
     boots: Boots,
     trouble: Option<Trouble>,
+    /// Nothing is changed: no gateway runs, and an operator asks.
+    only_looks: bool,
     figures: Figures,
     reports: Vec<SpoolReport>,
 }
@@ -98,8 +101,27 @@ impl Store {
     /// The folder can neither be made nor read.
     pub fn open(disk: Box<dyn Disk>, settings: SpoolSettings) -> io::Result<Self> {
         disk.make_folder()?;
+        let mut store = Self::new(disk, settings);
+        store.list(true)?;
+        Ok(store)
+    }
+
+    /// Opens the spool for [`Store::answer`] alone, while no gateway runs: nothing is changed, not even
+    /// mended. Reads the heads of all segments.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn look(disk: Box<dyn Disk>, settings: SpoolSettings, now: Now) -> io::Result<Self> {
+        let mut store = Self::new(disk, settings);
+        store.only_looks = true;
+        store.list(true)?;
+        store.scan_to_look(now)?;
+        Ok(store)
+    }
+
+    fn new(disk: Box<dyn Disk>, settings: SpoolSettings) -> Self {
         let classes = 0..settings.classes.len() as u8;
-        let mut store = Self {
+        Self {
             disk,
             settings,
             segments: BTreeMap::new(),
@@ -110,11 +132,10 @@ impl Store {
             unscanned_classes: classes.map(ClassId).collect(),
             boots: Boots::default(),
             trouble: None,
+            only_looks: false,
             figures: Figures::default(),
             reports: Vec::new(),
-        };
-        store.list(true)?;
-        Ok(store)
+        }
     }
 
     /// The lowest number that no segment had, as far as files tell.
@@ -220,6 +241,9 @@ impl Store {
     /// Removes a segment's file and forgets the segment. When the disk refuses, it stays, all settled, and
     /// goes when the disk is well.
     fn unlink(&mut self, number: u32) -> Result<(), Fault> {
+        if self.only_looks {
+            return Ok(());
+        }
         self.close(number);
         let name = self.name(number)?.to_string();
         let made = self

@@ -159,7 +159,9 @@ impl Writing {
                 }
                 Ok(SpoolCommand::Settle(positions)) => self.store.settle(&positions),
                 Ok(SpoolCommand::Keep(content)) => self.store.keep_ledger(&content),
-                Ok(read @ SpoolCommand::Read { .. }) => reads.push(read),
+                Ok(later @ (SpoolCommand::Read { .. } | SpoolCommand::Ask { .. })) => {
+                    reads.push(later);
+                }
                 Err(Idle::Ended) => {
                     open = false;
                     break;
@@ -227,15 +229,19 @@ impl Writing {
     }
 
     fn read(&mut self, command: SpoolCommand) {
-        if let SpoolCommand::Read {
-            class,
-            from,
-            until,
-            bytes_max,
-        } = command
-        {
-            let now = self.clock.moment();
-            self.store.read(class, from, until, bytes_max, now);
+        let now = self.clock.moment();
+        match command {
+            SpoolCommand::Read {
+                class,
+                from,
+                until,
+                bytes_max,
+            } => self.store.read(class, from, until, bytes_max, now),
+            SpoolCommand::Ask { question, answer } => {
+                // Who asked may have gone.
+                let _ = answer.send(self.store.answer(&question, now));
+            }
+            SpoolCommand::Append(_) | SpoolCommand::Settle(_) | SpoolCommand::Keep(_) => {}
         }
     }
 
@@ -252,4 +258,130 @@ enum Idle {
     Nothing,
     /// There will be none.
     Ended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::message::{ClassId, sample};
+    use crate::traffic::spool::{Block, Position, SpoolClass, SpoolPolicy, record};
+
+    fn settings(dir: PathBuf) -> SpoolSettings {
+        SpoolSettings {
+            dir,
+            size_bytes_max: 64 * 1024 * 1024,
+            disk_free_bytes_min: 0,
+            policy: SpoolPolicy::default(),
+            classes: vec![SpoolClass {
+                name: "critical".into(),
+                evictable: false,
+                bytes_max: None,
+            }],
+            default_class: ClassId::FIRST,
+        }
+    }
+
+    fn block(first: Position, clock: Clock) -> Block {
+        let opened = clock.now();
+        let mut message = sample("t", b"payload");
+        message.received = opened;
+        let mut records = Vec::new();
+        record::write(&mut records, &message, opened);
+        Block {
+            class: ClassId::FIRST,
+            first,
+            count: 1,
+            opened,
+            records,
+        }
+    }
+
+    async fn next(writer: &mut Writer) -> SpoolReport {
+        let patience = Duration::from_secs(20);
+        timeout(patience, writer.reports.recv())
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// The next report that is not about the start.
+    async fn answer(writer: &mut Writer) -> SpoolReport {
+        loop {
+            match next(writer).await {
+                SpoolReport::Health(DiskHealth::Well) | SpoolReport::Scanned { .. } => {}
+                report => return report,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn does_the_writer_keep_what_it_is_told_and_give_it_back_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::start();
+        let mut writer = start(settings(folder.path().join("spool")), clock).unwrap();
+        let first = Position::new(writer.next_segment, 0);
+        let command = SpoolCommand::Append(block(first, clock));
+        writer.commands.send(command).await.unwrap();
+        let report = answer(&mut writer).await;
+        assert!(matches!(report, SpoolReport::Safe { .. }), "{report:?}");
+        // What is settled at the very end is kept too.
+        let second = SpoolCommand::Append(block(first.plus(1), clock));
+        writer.commands.send(second).await.unwrap();
+        writer
+            .commands
+            .send(SpoolCommand::Settle(vec![first]))
+            .await
+            .unwrap();
+        drop(writer.commands);
+        while writer.reports.recv().await.is_some() {}
+        timeout(Duration::from_secs(20), writer.ended)
+            .await
+            .unwrap()
+            .unwrap();
+
+        let clock = Clock::start();
+        let mut writer = start(settings(folder.path().join("spool")), clock).unwrap();
+        assert_eq!(writer.next_segment, first.segment() + 1);
+        let found = answer(&mut writer).await;
+        let SpoolReport::Found { ranges, .. } = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(ranges, [first.plus(1)..first.plus(2)]);
+        let read = SpoolCommand::Read {
+            class: ClassId::FIRST,
+            from: first,
+            until: first.plus(9),
+            bytes_max: 1000,
+        };
+        writer.commands.send(read).await.unwrap();
+        let report = answer(&mut writer).await;
+        let SpoolReport::Records { messages, .. } = report else {
+            panic!("{report:?}");
+        };
+        assert_eq!(messages[0].body.payload(), b"payload");
+        assert!(messages[0].received <= clock.now());
+        // Settled and nothing else: the file goes within a second, without another command.
+        let settle = SpoolCommand::Settle(vec![first.plus(1)]);
+        writer.commands.send(settle).await.unwrap();
+        let (ask, asked) = oneshot::channel();
+        let question = super::super::inspect::Question::Segments;
+        let command = SpoolCommand::Ask {
+            question,
+            answer: ask,
+        };
+        writer.commands.send(command).await.unwrap();
+        let answer = timeout(Duration::from_secs(20), asked).await.unwrap();
+        assert!(format!("{answer:?}").contains("Segments([])"), "{answer:?}");
+    }
+
+    #[test]
+    fn is_a_folder_that_cannot_be_used_told_clearly() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = start(settings(folder.path().join("a/b")), Clock::start()).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("a/b cannot be used: ") && text.contains("gateway's user"),
+            "{text}"
+        );
+    }
 }

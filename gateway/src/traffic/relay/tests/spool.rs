@@ -65,7 +65,7 @@ impl Disk {
                 self.append(block);
                 vec![SpoolReport::Safe { class, positions }]
             }
-            SpoolCommand::Keep(_) => Vec::new(),
+            SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => Vec::new(),
             SpoolCommand::Settle(positions) => {
                 for position in positions {
                     assert!(self.records.remove(&position).is_some(), "{position:?}");

@@ -305,7 +305,7 @@ impl Store {
     }
 }
 
-fn frame(segment: &Segment, block: &Block, now: Now) -> Vec<u8> {
+pub(super) fn frame(segment: &Segment, block: &Block, now: Now) -> Vec<u8> {
     let frame = Frame {
         kind: Kind::Block,
         class: &segment.class_name,

@@ -161,7 +161,9 @@ impl Store {
         file.commit(&blocks, &head)?;
         let used = file.meter().take();
         self.count(used);
-        Ok(())
+        drop(file);
+        // Its name lasts before the damaged one's goes.
+        Ok(self.disk.sync_folder()?)
     }
 
     fn take_in_mended(

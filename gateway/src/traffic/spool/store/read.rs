@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::mend::Mend;
 use super::{Now, Store};
-use crate::traffic::message::{ClassId, Message};
+use crate::traffic::message::{ClassId, Message, Tick};
 use crate::traffic::settle::Outcome;
 use crate::traffic::spool::disk::Access;
 use crate::traffic::spool::frame::{Frame, Kind};
@@ -84,9 +84,24 @@ impl Store {
         match self.read_segment(number, within.clone(), bytes_max, now) {
             Err(Fault::Damaged(why)) => {
                 self.mend(number, Mend::Damaged(&why), now)?;
-                self.read_segment(number, within, bytes_max, now)
+                match self.read_segment(number, within.clone(), bytes_max, now) {
+                    Err(Fault::Damaged(_)) => Ok(self.give_up(number, within)),
+                    read => read,
+                }
             }
             read => read,
+        }
+    }
+
+    /// What was mended and cannot be read all the same must not stand in the way of the rest.
+    fn give_up(&mut self, number: u32, within: Range<Position>) -> Reading {
+        self.close(number);
+        let segment = self.segments.get(&number);
+        let wanted = segment.map(|segment| segment.head.unsettled.within(within.clone()));
+        self.miss(number, &wanted.unwrap_or_default(), within.end, &[]);
+        Reading {
+            messages: Vec::new(),
+            looked_to: within.end,
         }
     }
 
@@ -176,25 +191,8 @@ struct Taking<'a> {
 
 impl Taking<'_> {
     fn block(&mut self, key: u64, bytes: &[u8]) -> ControlFlow<()> {
-        let Some((frame, _)) = Frame::read(bytes) else {
-            return ControlFlow::Continue(());
-        };
-        let here =
-            frame.kind == Kind::Block && frame.segment == self.segment && frame.number == key;
-        let Ok(first) = u32::try_from(key) else {
-            return ControlFlow::Continue(());
-        };
-        if !here {
-            return ControlFlow::Continue(());
-        }
-        let opened = self.boots.tick(frame.stamp, self.now);
-        let mut rest = frame.body;
-        for place in 0..frame.count {
-            let at = Position::new(self.segment, first).plus(place);
-            let Ok((message, taken)) = record::read(rest, self.class, at, opened) else {
-                break;
-            };
-            rest = rest.get(taken..).unwrap_or_default();
+        let records = records(self.segment, self.class, &self.boots, self.now, key, bytes);
+        for (at, message) in records {
             if self.wanted.contains(at) {
                 self.take(message, at)?;
             }
@@ -211,5 +209,59 @@ impl Taking<'_> {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.messages.push(message);
         ControlFlow::Continue(())
+    }
+}
+
+/// The records of one block, as far as they can be read; of a damaged one, none.
+pub(super) fn records<'a>(
+    segment: u32,
+    class: ClassId,
+    boots: &Boots,
+    now: Now,
+    key: u64,
+    bytes: &'a [u8],
+) -> Records<'a> {
+    let here = |frame: &Frame<'_>| {
+        frame.kind == Kind::Block && frame.segment == segment && frame.number == key
+    };
+    let frame = Frame::read(bytes).map(|(frame, _)| frame).filter(here);
+    let first = u32::try_from(key).unwrap_or(u32::MAX);
+    Records {
+        class,
+        next: Position::new(segment, first),
+        opened: frame.map_or(Tick::ZERO, |frame| boots.tick(frame.stamp, now)),
+        left: frame.map_or(0, |frame| frame.count),
+        rest: frame.map_or(&[], |frame| frame.body),
+        whole: frame.is_some(),
+    }
+}
+
+/// Takes one block apart.
+pub(super) struct Records<'a> {
+    class: ClassId,
+    next: Position,
+    opened: Tick,
+    left: u32,
+    rest: &'a [u8],
+    whole: bool,
+}
+
+impl Records<'_> {
+    /// Whether the block's checksum is right.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = (Position, Message);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let at = self.next;
+        let (message, taken) = record::read(self.rest, self.class, at, self.opened).ok()?;
+        self.rest = self.rest.get(taken..)?;
+        self.next = at.plus(1);
+        Some((at, message))
     }
 }

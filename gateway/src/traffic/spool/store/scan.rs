@@ -36,6 +36,18 @@ impl Store {
         !self.unscanned_classes.is_empty()
     }
 
+    /// Reads every head once.
+    pub(super) fn scan_to_look(&mut self, now: Now) -> io::Result<()> {
+        let numbers: Vec<u32> = self.segments.keys().copied().collect();
+        for number in numbers {
+            if let Err(Fault::Disk(error)) = self.scan_segment(number, now) {
+                return Err(error);
+            }
+        }
+        self.reports.clear();
+        Ok(())
+    }
+
     /// Whether some of what earlier starts left has yet to be told.
     #[must_use]
     pub fn is_scanning(&self) -> bool {
@@ -57,7 +69,9 @@ impl Store {
             Err(fault) => (Err(fault), false),
         };
         match head {
-            Ok(head) if repaired && self.is_behind(number, head.as_ref())? => {
+            Ok(head)
+                if repaired && !self.only_looks && self.is_behind(number, head.as_ref())? =>
+            {
                 self.mend(number, Mend::CutShort, now)?;
             }
             Ok(Some(head)) => {
@@ -71,6 +85,7 @@ impl Store {
             }
             // It was being made when the gateway ended.
             Ok(None) => self.unlink(number)?,
+            Err(Fault::Damaged(_)) if self.only_looks => {}
             Err(Fault::Damaged(why)) => self.mend(number, Mend::Damaged(&why), now)?,
             Err(Fault::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Its folder is gone, or somebody removed it; what was in it was never told.
@@ -106,6 +121,7 @@ impl Store {
             match (name.as_str(), Name::read(&name)) {
                 (BALLAST, _) => self.ballast_bytes = self.disk.allocated_bytes(BALLAST)?,
                 (LEDGER, _) => {}
+                (PROBE | LEDGER_NEW, _) if self.only_looks => {}
                 (LEDGER_NEW, _) => self.disk.remove(LEDGER_NEW)?,
                 (PROBE, _) => self.disk.remove(PROBE)?,
                 (_, Some(read)) if read.what == What::Aside => {
@@ -137,6 +153,9 @@ impl Store {
 
     fn list_segment(&mut self, mut name: Name) -> io::Result<()> {
         let known = self.segments.contains_key(&name.segment);
+        if name.what == What::Mending && self.only_looks {
+            return Ok(());
+        }
         if name.what == What::Mending {
             let mending = name.to_string();
             if known {

@@ -70,7 +70,8 @@ impl Store {
         let full = trouble.full;
         if self.probe().is_err() {
             if full {
-                self.keep_settled(now);
+                // What is settled is kept, in the room that the ballast left.
+                self.commit(now);
             }
             return;
         }
@@ -119,18 +120,6 @@ impl Store {
         file.close()?;
         self.ballast_bytes = BALLAST_BYTES;
         Ok(())
-    }
-
-    /// On a full disk: what is settled is kept, in the room that the ballast left.
-    fn keep_settled(&mut self, now: Now) {
-        let trouble = self.trouble.take();
-        let reports = self.reports.len();
-        self.commit(now);
-        // That it did not work is known.
-        self.reports
-            .retain(|report| !matches!(report, SpoolReport::Health(_)));
-        debug_assert!(self.reports.len() >= reports || self.trouble.is_some());
-        self.trouble = self.trouble.take().or(trouble);
     }
 
     /// Compares the folder with what is known of it.
