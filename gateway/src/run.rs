@@ -10,7 +10,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,16 +17,20 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::control::admin::http::{Admin, AdminError};
 use crate::control::admin::question::Question;
-use crate::control::admin::routes;
+use crate::control::admin::{routes, supervisor};
 use crate::control::config::Config;
 use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
+use crate::control::spool::routes::{self as spool_routes, Desk};
 use crate::traffic::accept::listener::{Listener, ListenerError};
 use crate::traffic::accept::source;
 use crate::traffic::drive::{Disk, Drive};
 use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
+use crate::traffic::settle::kept;
+use crate::traffic::spool::request;
+use crate::traffic::spool::writer::{self, SpoolError};
 use crate::traffic::status;
 
 /// How long doors may take to close their connections after the drain.
@@ -38,6 +41,8 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 pub enum RunError {
     /// There is no listener; the text says what to do.
     Listener(ListenerError),
+    /// There is no spool; the text says what to do.
+    Spool(SpoolError),
     /// There is no admin interface; the text says what to do.
     Admin(AdminError),
     /// The system gives no random numbers, which message ids need.
@@ -52,6 +57,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Listener(error) => error.fmt(f),
             Self::Admin(error) => error.fmt(f),
+            Self::Spool(error) => error.fmt(f),
             Self::Broken => write!(
                 f,
                 "a part of the gateway broke (the message above says where); please report it"
@@ -77,24 +83,42 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     };
     let admin = Admin::bind(config.admin.bind, &config.gateway.state_dir);
     let admin = admin.map_err(RunError::Admin)?;
-    let (commands, _taken) = tokio::sync::mpsc::channel(64);
-    let (_tell, reports) = tokio::sync::mpsc::channel(64);
-    let disk = Disk { commands, reports };
+    let policy = config.spool.policy.clone();
+    let classes = config.spool.classes.iter();
+    let class_names = classes.map(|class| Arc::clone(&class.name)).collect();
+    let writer = writer::start(config.spool, clock).map_err(RunError::Spool)?;
+    let (requests, requested) = request::channel();
+    let desk_writer = writer.commands.downgrade();
+    let disk = Disk {
+        commands: writer.commands,
+        reports: writer.reports,
+        requested,
+    };
     let (ask, asked) = status::channel();
-    let relay = Relay::new(&RelaySettings {
+    let mut relay = Relay::new(&RelaySettings {
         gateway: config.gateway.id.clone(),
         epoch: getrandom::u64().map_err(RunError::Random)?,
         memory_bytes_max: config.gateway.memory_bytes_max,
         classes: config.classes,
         uplink: config.uplink.clone(),
-        spool: config.spool.policy.clone(),
-        next_segment: 1,
+        spool: policy,
+        next_segment: writer.next_segment,
     });
+    if let Some(content) = writer.ledger {
+        restore(&mut relay, &content);
+    }
     let (mut drive, ends) = Drive::new(relay, disk, asked, clock);
     let (phase, watch_phase) = watch::channel(Phase::Run);
     let rules = config.compiled;
-    let question = Question::new(ask, clock, watch_phase.clone());
-    let reading = routes::reading(config.gateway.id.clone(), question);
+    let question = Arc::new(Question::new(ask, clock, watch_phase.clone()));
+    let reading = routes::reading(config.gateway.id.clone(), Arc::clone(&question));
+    let changing = spool_routes::changing(Desk {
+        gateway: config.gateway.id.clone(),
+        classes: class_names,
+        writer: desk_writer,
+        requests,
+        path: Arc::clone(&question),
+    });
     let [urgent, bulk] = ends.commands;
 
     let mut doors = Doors::default();
@@ -114,7 +138,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     if let Some(address) = admin.local_addr() {
         tracing::info!(target: ACCOUNT, "telling how it is at http://{address}");
     }
-    doors.open(admin.serve(reading, Router::new(), watch_phase.clone()));
+    doors.open(admin.serve(reading, changing, watch_phase.clone()));
+    doors.open(supervisor::run(question, watch_phase.clone()));
     // The relay's end waits until nobody has lanes.
     drop(ends.lanes);
     let mut relay = Doors::default();
@@ -144,8 +169,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     if !relay.closed().await {
         return Err(RunError::Broken);
     }
+    if timeout(STOP_MAX, writer.ended).await.is_err() {
+        tracing::error!(target: ACCOUNT, "The disk does not answer: what was to be written last may not be there at the next start");
+    }
     tracing::info!(target: ACCOUNT, "Stopped");
     Ok(())
+}
+
+/// Goes on with the ledger that an earlier start kept.
+fn restore(relay: &mut Relay, content: &[u8]) {
+    match kept::read(content) {
+        Some(accounts) => relay.restore(&accounts),
+        None => tracing::warn!(
+            target: ACCOUNT,
+            "The ledger of earlier starts cannot be read; the accounts begin anew"
+        ),
+    }
 }
 
 fn tell_unsent(lost: u64) {

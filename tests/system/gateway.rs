@@ -26,6 +26,7 @@ pub(crate) struct Configuration {
     listener: String,
     uplink: String,
     sections: String,
+    state_dir: Option<PathBuf>,
 }
 
 impl Configuration {
@@ -49,6 +50,7 @@ impl Configuration {
             listener: "[listener]\nbind = \"127.0.0.1:0\"\n".to_owned(),
             uplink: format!("[[uplink]]\nurl = \"{url}\"\n"),
             sections: String::new(),
+            state_dir: None,
         }
     }
 
@@ -95,12 +97,34 @@ impl Configuration {
         ))
     }
 
+    /// Keeps the gateway's state here, not beside the file.
+    pub(crate) fn state_dir(mut self, folder: &Path) -> Self {
+        self.state_dir = Some(folder.to_owned());
+        self
+    }
+
+    /// Where the gateway keeps its state when its file lies in this folder.
+    pub(crate) fn state_of(&self, folder: &Path) -> PathBuf {
+        let named = self.state_dir.clone();
+        named.unwrap_or_else(|| folder.join("state"))
+    }
+
+    /// A disk that has no room: all of it but a page is to stay free.
+    pub(crate) fn no_room_on_disk(self) -> Self {
+        let folder = std::env::temp_dir();
+        let mut df = Command::new("df");
+        let df = df.args(["--output=size", "-B1"]).arg(folder);
+        let text = String::from_utf8(df.output().unwrap().stdout).unwrap();
+        let bytes: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
+        self.section(&format!("[spool]\ndisk_free_min = \"{}B\"\n", bytes - 4096))
+    }
+
     /// Writes the file into a folder, which is where the gateway will keep its state too.
     pub(crate) fn write(&self, folder: &Path) -> PathBuf {
         let text = format!(
             "{}state_dir = \"{}\"\n\n[admin]\nbind = \"127.0.0.1:0\"\n\n{}\n{}\n{}",
             self.gateway,
-            folder.join("state").display(),
+            self.state_of(folder).display(),
             self.listener,
             self.uplink,
             self.sections
@@ -114,7 +138,7 @@ impl Configuration {
 /// A running gateway; killed when dropped. When the test fails, what the gateway said is shown.
 pub(crate) struct Gateway {
     child: Child,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
     lines: Arc<Mutex<Vec<String>>>,
     collectors: [JoinHandle<()>; 2],
     port: u16,
@@ -124,17 +148,35 @@ impl Gateway {
     /// Starts it and waits until it listens.
     #[track_caller]
     pub(crate) fn start(configuration: &Configuration) -> Self {
-        let mut gateway = Self::spawn(configuration);
-        let line = gateway.wait_for_line("listening on 127.0.0.1:", SOON);
-        gateway.port = port_in(&line);
-        gateway
+        Self::spawn(configuration).listening()
+    }
+
+    /// Starts it in a folder that outlives it, and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start_in(configuration: &Configuration, folder: &Path) -> Self {
+        Self::spawn_in(configuration, folder).listening()
+    }
+
+    #[track_caller]
+    fn listening(mut self) -> Self {
+        let line = self.wait_for_line("listening on 127.0.0.1:", SOON);
+        self.port = port_in(&line);
+        self
     }
 
     /// Starts it without waiting for anything.
     #[track_caller]
     pub(crate) fn spawn(configuration: &Configuration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = configuration.write(folder.path());
+        let mut gateway = Self::spawn_in(configuration, folder.path());
+        gateway._folder = Some(folder);
+        gateway
+    }
+
+    /// The same in a folder that outlives it.
+    #[track_caller]
+    pub(crate) fn spawn_in(configuration: &Configuration, folder: &Path) -> Self {
+        let file = configuration.write(folder);
         let mut child = tidegate()
             .arg("run")
             .arg("-c")
@@ -151,7 +193,7 @@ impl Gateway {
         ];
         Self {
             child,
-            _folder: folder,
+            _folder: None,
             lines,
             collectors,
             port: 0,
@@ -200,6 +242,36 @@ impl Gateway {
     /// Sends it a signal: `TERM`, `INT`.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
+    }
+
+    /// SIGKILL: it ends in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What it holds in memory now, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        self.number("status", "VmRSS:")
+    }
+
+    /// The most that it ever held in memory, in KiB.
+    pub(crate) fn resident_max_kib(&self) -> u64 {
+        self.number("status", "VmHWM:")
+    }
+
+    /// Bytes that it made the kernel write to block devices.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.number("io", "write_bytes:")
+    }
+
+    /// A number that the kernel knows of the process.
+    fn number(&self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap();
+        let mut lines = text.lines();
+        let rest = lines.find_map(|line| line.strip_prefix(name));
+        let number = rest.and_then(|rest| rest.split_whitespace().next());
+        number.expect("the kernel tells it").parse().unwrap()
     }
 
     /// Whether it still runs.
@@ -271,7 +343,7 @@ fn port_in(line: &str) -> u16 {
 /// The last ledger in a log: for each class its counters, by their names.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    classes: BTreeMap<String, BTreeMap<String, u64>>,
+    classes: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
 impl Ledger {
@@ -295,6 +367,16 @@ impl Ledger {
 
     /// A counter of a class; 0 for a class that is not there.
     pub(crate) fn count(&self, class: &str, counter: &str) -> u64 {
+        let count = self.signed(class, counter);
+        u64::try_from(count).unwrap_or_else(|_| panic!("{counter} of {class} is {count}"))
+    }
+
+    /// What a start found on disk of a class beyond what the accounts knew; negative: less.
+    pub(crate) fn found(&self, class: &str) -> i64 {
+        self.signed(class, "found")
+    }
+
+    fn signed(&self, class: &str, counter: &str) -> i64 {
         let counters = self.classes.get(class);
         counters.map_or(0, |counters| {
             *counters
@@ -315,9 +397,9 @@ impl Ledger {
         for (class, counters) in &self.classes {
             let (came, went): (Vec<_>, Vec<_>) = counters
                 .iter()
-                .partition(|(name, _)| ["received", "made_here"].contains(&name.as_str()));
-            let came: u64 = came.into_iter().map(|(_, count)| count).sum();
-            let went: u64 = went.into_iter().map(|(_, count)| count).sum();
+                .partition(|(name, _)| ["found", "received", "made_here"].contains(&name.as_str()));
+            let came: i64 = came.into_iter().map(|(_, count)| count).sum();
+            let went: i64 = went.into_iter().map(|(_, count)| count).sum();
             assert_eq!(came, went, "class {class} does not balance: {counters:?}");
         }
     }

@@ -36,6 +36,7 @@ pub(crate) struct Connection {
     pub(crate) version: Version,
     /// The CONNACK's code, once it came.
     pub(crate) connack: Option<u8>,
+    pub(crate) connack_at: Option<Instant>,
     pub(crate) alive: bool,
     /// The most PUBLISH packets without PUBACK at once.
     pub(crate) in_flight_max: usize,
@@ -58,10 +59,13 @@ struct Faults {
 struct State {
     faults: Faults,
     connections: Vec<Connection>,
-    streams: Vec<[TcpStream; 2]>,
+    /// Of each connection, while it is alive.
+    streams: Vec<Option<[TcpStream; 2]>>,
     sent: Vec<Sent>,
     brought: Vec<(String, Publish)>,
     swallowed: usize,
+    broken_off: usize,
+    forgetful: bool,
     stop: bool,
 }
 
@@ -90,6 +94,8 @@ impl Proxy {
             sent: Vec::new(),
             brought: Vec::new(),
             swallowed: 0,
+            broken_off: 0,
+            forgetful: false,
             stop: false,
         }));
         let shared = Arc::clone(&state);
@@ -103,6 +109,11 @@ impl Proxy {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// From now on what the gateway sends is passed on and not remembered: for more than fit in memory.
+    pub(crate) fn forget(&self) {
+        self.state().forgetful = true;
     }
 
     /// The uplink is away: every connection is cut, new ones are closed at once.
@@ -149,6 +160,11 @@ impl Proxy {
             }
         }
         assert!(holes > 0, "no connection of *{client_id_suffix}");
+    }
+
+    /// How many messages had no PUBACK when their connection ended.
+    pub(crate) fn broken_off(&self) -> usize {
+        self.state().broken_off
     }
 
     /// New connections whose client id ends so are refused with this CONNACK code.
@@ -233,20 +249,23 @@ impl Drop for Proxy {
 
 impl State {
     fn cut(&mut self) {
-        for (connection, streams) in self.connections.iter_mut().zip(&self.streams) {
+        for (connection, streams) in self.connections.iter_mut().zip(&mut self.streams) {
             if connection.alive {
-                connection.alive = false;
-                for stream in streams {
-                    let _ = stream.shutdown(Shutdown::Both);
-                }
+                self.broken_off += connection.in_flight.len();
+            }
+            connection.alive = false;
+            for stream in streams.take().iter().flatten() {
+                let _ = stream.shutdown(Shutdown::Both);
             }
         }
     }
 
     /// Ends every connection as a broker does when the session is taken over (MQTT 5, 3.1.4-3).
     fn take_over(&mut self) {
-        for (connection, [gateway, _]) in self.connections.iter().zip(&mut self.streams) {
-            if connection.alive && connection.version == Version::V5 {
+        for (connection, streams) in self.connections.iter().zip(&mut self.streams) {
+            if let Some([gateway, _]) = streams
+                && connection.version == Version::V5
+            {
                 let _ = gateway.write_all(&wire::packet(wire::DISCONNECT << 4, &[0x8e]));
             }
         }
@@ -268,15 +287,17 @@ impl State {
                 assert!(busy.is_none(), "packet id {} twice", publish.packet_id);
             }
             connection.in_flight_max = connection.in_flight_max.max(connection.in_flight.len());
-            self.sent.push(Sent {
-                connection: number,
-                client_id: connection.client_id.clone(),
-                publish,
-                at: Instant::now(),
-                bytes: frame.bytes.len(),
-                vanished,
-                acknowledged: None,
-            });
+            if !self.forgetful {
+                self.sent.push(Sent {
+                    connection: number,
+                    client_id: connection.client_id.clone(),
+                    publish,
+                    at: Instant::now(),
+                    bytes: frame.bytes.len(),
+                    vanished,
+                    acknowledged: None,
+                });
+            }
         }
         !vanished
     }
@@ -291,6 +312,7 @@ impl State {
             wire::CONNACK => {
                 let connack = frame.as_connack(connection.version);
                 connection.connack = connack.map(|connack| connack.code);
+                connection.connack_at = Some(Instant::now());
             }
             wire::PUBLISH => {
                 let publish = frame.as_publish(connection.version);
@@ -300,17 +322,14 @@ impl State {
             wire::PUBACK => {
                 let (packet_id, _) = frame.as_answer().expect("a whole PUBACK");
                 let place = connection.in_flight[&packet_id];
-                let sent = &mut self.sent[place];
-                if self
-                    .faults
-                    .swallow
-                    .as_ref()
-                    .is_some_and(|swallow| swallow(sent))
-                {
-                    self.swallowed += 1;
-                    return false;
+                if let Some(sent) = self.sent.get_mut(place) {
+                    let swallow = self.faults.swallow.as_ref();
+                    if swallow.is_some_and(|swallow| swallow(sent)) {
+                        self.swallowed += 1;
+                        return false;
+                    }
+                    sent.acknowledged = Some(Instant::now());
                 }
-                sent.acknowledged = Some(Instant::now());
                 connection.in_flight.remove(&packet_id);
             }
             _ => {}
@@ -350,16 +369,16 @@ fn admit(mut gateway: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
         client_id,
         version,
         connack: refused,
+        connack_at: None,
         alive: refused.is_none(),
         in_flight_max: 0,
         in_flight: HashMap::new(),
         in_a_hole: false,
     };
     if let Some(code) = refused {
-        let stream = gateway.try_clone()?;
         let mut state = state.lock().unwrap();
         state.connections.push(connection);
-        state.streams.push([stream, gateway.try_clone()?]);
+        state.streams.push(None);
         return gateway.write_all(&wire::connack(version, code));
     }
     let mut upstream = TcpStream::connect(broker)?;
@@ -376,7 +395,7 @@ fn admit(mut gateway: TcpStream, state: &Arc<Mutex<State>>) -> io::Result<()> {
         state.connections.push(connection);
         state
             .streams
-            .push([gateway.try_clone()?, upstream.try_clone()?]);
+            .push(Some([gateway.try_clone()?, upstream.try_clone()?]));
         state.streams.len() - 1
     };
     pump(
@@ -443,7 +462,12 @@ impl State {
         if self.connections[number].in_a_hole && way == Way::Down {
             return;
         }
-        self.connections[number].alive = false;
+        let connection = &mut self.connections[number];
+        if connection.alive {
+            self.broken_off += connection.in_flight.len();
+        }
+        connection.alive = false;
+        self.streams[number] = None;
         let _ = other.shutdown(Shutdown::Both);
     }
 }

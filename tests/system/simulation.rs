@@ -57,6 +57,11 @@ fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
 pub struct Dice(u64);
 
 impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -360,7 +365,7 @@ impl World {
 
     /// Drains the lanes as far as the relay takes them, as its task does.
     fn drain_lanes(&mut self) {
-        while self.relay.takes_urgent() {
+        while self.relay.takes_urgent(self.now) {
             let Some(batch) = self.lanes[0].pop_front() else {
                 break;
             };
@@ -423,7 +428,7 @@ impl World {
         }
         for (index, account) in ledger.accounts()[..self.classes.len()].iter().enumerate() {
             let found = self.disk.found(ClassId(index as u8));
-            assert_eq!(account.found, found, "found of {}", account.class);
+            assert_eq!(account.found, found as i64, "found of {}", account.class);
         }
         let delivered = self.delivered + self.delivered_now();
         assert!(

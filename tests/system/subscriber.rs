@@ -21,9 +21,13 @@ pub(crate) struct Arrived {
     pub(crate) at: Instant,
 }
 
-#[derive(Debug, Default)]
+/// What is done with each message in the place of remembering it.
+pub(crate) type Note = Box<dyn FnMut(Publish) + Send>;
+
+#[derive(Default)]
 struct Shared {
     arrived: Vec<Arrived>,
+    note: Option<Note>,
     subscribed: bool,
     settled: Option<Vec<u8>>,
     stop: bool,
@@ -46,7 +50,21 @@ impl Subscriber {
     /// The same, for a broker that wants user and password.
     #[track_caller]
     pub(crate) fn with(broker: SocketAddr, login: Option<(String, String)>) -> Self {
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        Self::run(broker, login, None)
+    }
+
+    /// One that hands every message on and remembers none: for more than fit in memory.
+    #[track_caller]
+    pub(crate) fn noting(broker: SocketAddr, note: Note) -> Self {
+        Self::run(broker, None, Some(note))
+    }
+
+    #[track_caller]
+    fn run(broker: SocketAddr, login: Option<(String, String)>, note: Option<Note>) -> Self {
+        let shared = Arc::new(Mutex::new(Shared {
+            note,
+            ..Shared::default()
+        }));
         let subscriber = Self {
             broker,
             shared: Arc::clone(&shared),
@@ -161,6 +179,8 @@ fn receive(broker: SocketAddr, connect: &Connect, shared: &Mutex<Shared>) -> std
                 let mut shared = shared.lock().unwrap();
                 if publish.topic == MARK {
                     shared.settled = Some(publish.payload);
+                } else if let Some(note) = &mut shared.note {
+                    note(publish);
                 } else {
                     shared.arrived.push(Arrived { publish, at });
                 }

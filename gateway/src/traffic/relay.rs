@@ -5,6 +5,7 @@
 //!
 //! After every event the ledger balances (checked in debug builds).
 
+mod disk;
 mod doubles;
 mod outbound;
 mod reports;
@@ -18,18 +19,19 @@ use std::time::Duration;
 use super::lanes::{Answer, Batch, Notice, Refusal};
 use super::message::{ClassId, DoorId, Message, Tick, WallTime};
 use super::queue::bounded::{Admission, Ends, Queues};
+use super::queue::class::ClassQueue;
 use super::queue::{ClassSettings, Delivery};
 use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
 use super::senders::Senders;
 use super::settle::Outcome;
-use super::settle::ledger::{Ledger, Waiting};
+use super::settle::ledger::{Account, Ledger, Waiting};
 use super::snapshot::{QueueSnapshot, Source};
 use super::spool::SpoolPolicy;
+use disk::Spooling;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
 use setbacks::Setbacks;
-use spooling::Spooling;
 
 /// What the relay needs to know.
 #[derive(Clone, Debug)]
@@ -85,9 +87,9 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 const BRAKE_DIVISOR: u64 = 32;
 /// The longest time that the brake keeps a batch in the lane.
 pub const BRAKE_MAX: Duration = Duration::from_millis(250);
-/// With the uplink away, buffered messages that are not written yet brake it from this part on: as fast
-/// as the disk takes them is fast enough.
-const UNWRITTEN_DIVISOR: u64 = 4;
+/// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
+/// as that takes it is fast enough.
+const UNWRITTEN_DIVISOR: u64 = 8;
 /// How long a connection rests after the upstream said that its quota is used up (0x97).
 const QUOTA_PAUSE: Duration = Duration::from_secs(1);
 /// What may be held of the first class, and of the rest, as a part of the memory: beyond it the lane
@@ -217,10 +219,11 @@ impl Relay {
     }
 
     /// Whether the lane of the first class may be drained now: not while more of it is held than
-    /// memory allows.
+    /// memory allows, nor while it outruns the disk.
     #[must_use]
-    pub fn takes_urgent(&self) -> bool {
+    pub fn takes_urgent(&self, now: Tick) -> bool {
         self.held_bytes(true) <= self.memory_bytes_max / HELD_DIVISOR
+            && !self.outruns_disk(ClassId::FIRST, now)
     }
 
     /// Whether the lane of the rest may be drained now, `oldest` being when its first batch was put
@@ -230,17 +233,26 @@ impl Relay {
         if self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR {
             return false;
         }
+        let mut rest = self.class_ids().skip(1);
+        if rest.any(|class| self.outruns_disk(class, now)) {
+            return false;
+        }
         let queues = self.queues.iter();
         let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
-        let (waiting, unwritten) = buffered.fold((0, 0), |(waiting, unwritten), queue| {
-            let more = (queue.waiting_bytes(), queue.unwritten_bytes());
-            (waiting + more.0, unwritten + more.1)
-        });
-        if waiting < self.memory_bytes_max / BRAKE_DIVISOR || now.since(oldest) >= BRAKE_MAX {
-            return true;
-        }
-        let outruns_disk = unwritten > self.memory_bytes_max / UNWRITTEN_DIVISOR;
-        !(self.outbound.any_up() || self.spool.is_well() && outruns_disk)
+        let waiting: u64 = buffered.map(ClassQueue::waiting_bytes).sum();
+        waiting < self.memory_bytes_max / BRAKE_DIVISOR
+            || !self.outbound.any_up()
+            || now.since(oldest) >= BRAKE_MAX
+    }
+
+    /// Whether messages of a class come faster than the disk takes them: its lane waits for the disk
+    /// then, as long as that answers.
+    fn outruns_disk(&self, class: ClassId, now: Tick) -> bool {
+        let queue = self.queues.class(class);
+        queue.settings().delivery != Delivery::Latest
+            && queue.unwritten_bytes() > self.queues.largest(class) / UNWRITTEN_DIVISOR
+            && self.queues.overflows(class)
+            && self.spool.keeps_up(class, now)
     }
 
     /// What senders must be told.
@@ -315,6 +327,11 @@ impl Relay {
         };
         self.ledger.end(message.class, outcome);
         u64::from(!returned)
+    }
+
+    /// Goes on with the accounts that an earlier start kept.
+    pub fn restore(&mut self, accounts: &[Account]) {
+        self.ledger.restore(accounts);
     }
 
     /// The ledger.

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::queue::{Delivery, pressure};
 use super::settle::Outcome;
+use super::settle::ledger::Account;
 
 /// Asks the path how it is: send the end where the [`Status`] is wanted. One that the asker
 /// dropped needs no answer.
@@ -50,8 +52,8 @@ pub struct ClassStatus {
     pub name: String,
     /// `guaranteed`, `buffered` or `latest`; empty for `discard`.
     pub delivery: Cow<'static, str>,
-    /// Messages that earlier starts left on disk.
-    pub found: u64,
+    /// Messages on disk at a start that the accounts did not know, less those that were missing.
+    pub found: i64,
     /// Messages that came in.
     pub received: u64,
     /// Messages made here.
@@ -141,6 +143,8 @@ pub struct SpoolStatus {
     pub syncs: u64,
     /// Bytes written to the disk, since the start.
     pub bytes_written: u64,
+    /// Messages that replay has to send: on disk alone, or read back and not sent yet.
+    pub backlog: u64,
     /// Whether backlog is being sent.
     pub replaying: bool,
     /// Whether the operator stopped replay.
@@ -158,20 +162,55 @@ impl Status {
 }
 
 impl ClassStatus {
+    /// A class with this account; its delivery is `None` for `discard`. Where its messages are now is
+    /// for the caller to fill in.
+    #[must_use]
+    pub fn new(account: &Account, delivery: Option<Delivery>) -> Self {
+        Self {
+            name: account.class.as_ref().to_owned(),
+            delivery: delivery.map_or("", word).into(),
+            found: account.found,
+            received: account.received,
+            made_here: account.made_here,
+            ended: Ended(account.ended),
+            ..Self::default()
+        }
+    }
+
     /// Whether its messages are acknowledged only when safe.
     #[must_use]
     pub fn is_guaranteed(&self) -> bool {
-        self.delivery == "guaranteed"
+        self.delivery == word(Delivery::Guaranteed)
     }
 
     /// What came in, less what ended and what is still here: 0, or the ledger does not balance.
     #[must_use]
     pub fn unaccounted(&self) -> i64 {
         let sum = |counts: &[u64]| counts.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
-        let came = sum(&[self.found, self.received, self.made_here]);
+        let came = sum(&[self.received, self.made_here]);
+        let came = came.saturating_add_signed(self.found);
         let ended = sum(&self.ended.0);
         let here = sum(&[ended, self.in_memory, self.on_disk]);
         came.checked_signed_diff(here).unwrap_or(i64::MIN)
+    }
+}
+
+/// A delivery's word, as in the configuration.
+const fn word(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Guaranteed => "guaranteed",
+        Delivery::Buffered => "buffered",
+        Delivery::Latest => "latest",
+    }
+}
+
+impl From<pressure::Level> for Level {
+    fn from(level: pressure::Level) -> Self {
+        match level {
+            pressure::Level::Calm => Self::Calm,
+            pressure::Level::Coalescing => Self::Coalescing,
+            pressure::Level::Shedding => Self::Shedding,
+        }
     }
 }
 
@@ -248,6 +287,7 @@ pub(crate) fn sample() -> Status {
             unwritten_bytes: 777,
             syncs: 99,
             bytes_written: 123_456,
+            backlog: 7,
             replaying: true,
             paused: false,
             replayed: 4_321,
@@ -259,7 +299,26 @@ pub(crate) fn sample() -> Status {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::ClassId;
+    use super::super::settle::ledger::Ledger;
     use super::*;
+
+    #[test]
+    fn does_a_class_show_its_account() {
+        let mut ledger = Ledger::new(["alarms".into()]);
+        for _ in 0..3 {
+            ledger.receive(ClassId::FIRST);
+        }
+        ledger.end(ClassId::FIRST, Outcome::Returned);
+        let [alarms, discard] = ledger.accounts() else {
+            panic!("two accounts")
+        };
+        let class = ClassStatus::new(alarms, Some(Delivery::Guaranteed));
+        assert!(class.is_guaranteed() && class.name == "alarms");
+        assert_eq!(class.ended.count(Outcome::Returned), 1);
+        assert_eq!((class.received, class.unaccounted()), (3, 2));
+        assert!(!ClassStatus::new(discard, None).is_guaranteed());
+    }
 
     #[test]
     fn is_everything_read_as_it_was_written() {

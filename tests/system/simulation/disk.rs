@@ -273,6 +273,7 @@ impl Disk {
                 };
                 self.report(report, dice, now);
             }
+            SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => {}
         }
     }
 

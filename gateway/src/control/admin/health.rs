@@ -15,6 +15,9 @@ pub const RELEASED: WallTime = WallTime::from_micros(1_793_491_200_000_000);
 /// [`RELEASED`] for people.
 const RELEASED_ON: &str = "2026-11-01";
 
+/// What to do about what mends itself.
+pub const NOTHING: &str = "nothing";
+
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -72,7 +75,7 @@ pub fn judge(answer: Answer<'_>, wall: WallTime, stopping: bool) -> Health {
         health.reasons.push(remark(
             "the gateway is stopping",
             "it was asked to end: nothing new is accepted, what waits is sent",
-            "nothing, or start it again when it has ended",
+            "start it again when it has ended, if that was not meant",
         ));
     }
     health.ready = health.reasons.is_empty();
@@ -87,14 +90,14 @@ fn path(health: &mut Health, status: &Status) {
         health.notes.push(remark(
             "the uplink is away",
             "no connection to the upstream is up; what arrives goes to the spool",
-            "nothing, if the link is known to be down; else see the log for why it does not connect",
+            "see the log for why it does not connect, unless the link is known to be down",
         ));
     }
     if !status.spool.scanned {
         health.notes.push(remark(
             "the spool is still being looked through",
             "the backlog of earlier starts is not counted to the end; live traffic does not wait for it",
-            "nothing",
+            NOTHING,
         ));
     }
     if status.spool.paused {

@@ -37,7 +37,7 @@ fn open(ask: crate::traffic::status::Ask, path: watch::Sender<Status>) -> Site {
     let admin = Admin::bind(Some("127.0.0.1:0".parse().unwrap()), state.path()).unwrap();
     let addr = admin.local_addr().unwrap();
     let (phase, watched) = watch::channel(Phase::Run);
-    let question = Question::new(ask, Clock::start(), watched.clone());
+    let question = Arc::new(Question::new(ask, Clock::start(), watched.clone()));
     let reading = routes::reading("box-7".to_owned(), question);
     let changing = Router::new().route("/spool/pause", post(async |body: Bytes| body));
     let served = tokio::spawn(admin.serve(reading, changing, watched));
@@ -94,8 +94,9 @@ impl Site {
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             (head.lines().next().unwrap().to_owned(), body.to_owned())
         };
-        let tcp = parts(self.tcp(&request("GET", path, 0)).await);
-        let unix = parts(self.unix(&request("GET", path, 0)).await);
+        let request = request("GET", path, 0);
+        let (tcp, unix) = tokio::join!(self.tcp(&request), self.unix(&request));
+        let (tcp, unix) = (parts(tcp), parts(unix));
         assert_eq!(tcp.0, unix.0);
         tcp
     }

@@ -97,9 +97,9 @@ impl Page<'_> {
     }
 
     fn ledger(&mut self, classes: &[ClassStatus]) -> fmt::Result {
-        self.counter(
-            "tidegate_found",
-            "Messages that earlier starts left on disk",
+        self.gauge(
+            "tidegate_found_messages",
+            "Messages on disk at a start that the ledger did not know, less those that were missing: 0 but after a kill",
             None,
             each(classes, |class| class.found),
         )?;

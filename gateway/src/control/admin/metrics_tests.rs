@@ -156,7 +156,7 @@ fn does_the_ledger_balance_from_the_page_alone() {
         let of = series.iter().filter(|(key, _)| key.starts_with(prefix));
         of.map(|(_, value)| value).sum()
     };
-    let came = sum("tidegate_found_total{")
+    let came = sum("tidegate_found_messages{")
         + sum("tidegate_received_total{")
         + sum("tidegate_made_here_total{");
     let ended = sum("tidegate_messages_total{");

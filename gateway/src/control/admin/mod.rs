@@ -4,7 +4,7 @@
 //!
 //! [`http`] listens and keeps clients within bounds; [`question`] asks the path how it is;
 //! [`routes`] answers; [`health`], [`metrics`] and [`screen`] are what is made of the answer.
-//! [`client`] is the command line's end of the Unix socket.
+//! [`client`] is the command line's end of the Unix socket; [`supervisor`] tells systemd, unasked.
 
 pub mod client;
 pub mod health;
@@ -14,6 +14,7 @@ pub mod process;
 pub mod question;
 pub mod routes;
 pub mod screen;
+pub mod supervisor;
 
 use serde::{Deserialize, Serialize};
 

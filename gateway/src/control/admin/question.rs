@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::traffic::status::{channel, sample};
 
-    const SOON: Duration = Duration::from_millis(50);
+    const SOON: Duration = Duration::from_millis(200);
 
     fn question(ask: Ask) -> Arc<Question> {
         let (_, phase) = watch::channel(Phase::Run);
@@ -125,6 +125,22 @@ mod tests {
         }
         drop(asked);
         assert!(asks.ask().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn does_an_eager_client_ask_the_path_faster_than_it_may() {
+        let (ask, mut asked) = channel();
+        let asks = question(ask);
+        tokio::spawn(async move {
+            while let Some(tell) = asked.recv().await {
+                let _ = tell.send(sample());
+            }
+        });
+        let began = asks.clock.now();
+        for _ in 0..11 {
+            assert!(asks.ask().await.is_some());
+        }
+        assert!(asks.clock.now().since(began) >= ASK_EVERY * 10);
     }
 
     #[tokio::test]

@@ -22,11 +22,11 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Debug)]
 struct Known {
     gateway: String,
-    question: Question,
+    question: Arc<Question>,
 }
 
 /// The routes that only read, for the gateway with this id.
-pub fn reading(gateway: String, question: Question) -> Router {
+pub fn reading(gateway: String, question: Arc<Question>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::Report;
-use super::health::Remark;
+use super::health::{NOTHING, Remark};
 use crate::traffic::settle::Outcome;
 use crate::traffic::status::{ClassStatus, Level, LinkStatus, SpoolStatus, outcome_name};
 
@@ -50,7 +50,10 @@ impl Display for Screen<'_> {
 
 fn remarks(f: &mut Formatter<'_>, mark: &str, remarks: &[Remark]) -> fmt::Result {
     for Remark { what, why, remedy } in remarks {
-        writeln!(f, "  {mark} {what}: {why}; to do: {remedy}")?;
+        writeln!(f, "  {mark} {what}: {why}")?;
+        if remedy != NOTHING {
+            writeln!(f, "    to do: {remedy}")?;
+        }
     }
     Ok(())
 }

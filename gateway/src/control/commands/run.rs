@@ -32,10 +32,13 @@ pub fn run(path: Option<&Path>) -> Exit {
     };
     let suppressed = logging::start(Clock::start());
     greet(&config, &warnings);
-    if let Err(error) = state::prepare(&config.gateway.state_dir) {
-        tracing::error!(target: ACCOUNT, "{error}");
-        return Exit::Failed;
-    }
+    let _folder = match state::prepare(&config.gateway.state_dir) {
+        Ok(folder) => folder,
+        Err(error) => {
+            tracing::error!(target: ACCOUNT, "{error}");
+            return Exit::Failed;
+        }
+    };
     match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => drive(runtime, config, &suppressed),
         Err(error) => {

@@ -78,3 +78,28 @@ fn show(told: &Told, json: bool) -> Exit {
     }
     if answers { Exit::Done } else { Exit::Failed }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn does_the_exit_code_say_that_no_gateway_runs() {
+        let state = tempfile::tempdir().unwrap();
+        let error = ask(state.path()).map(|told| told.text).unwrap_err();
+        assert!(matches!(error, ClientError::NotRunning(_)), "{error}");
+        let path = state.path().join("t.toml");
+        let text = format!("[gateway]\nid = \"a\"\nstate_dir = {:?}\n", state.path());
+        write(&path, &text);
+        assert_eq!(status(Some(&path), false), Exit::Failed);
+        assert_eq!(
+            status(Some(&state.path().join("gone")), false),
+            Exit::Misconfigured
+        );
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a test writes its file")]
+    fn write(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+    }
+}

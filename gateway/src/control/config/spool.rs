@@ -35,9 +35,9 @@ pub(super) const SPOOL_MAX: Range<u64> = Range {
 
 const DISK_FREE_MIN: Range<u64> = Range {
     default: 256 * MIB,
-    least: MIB,
+    least: 0,
     most: 1 << 40,
-    why: "a disk that is full to the last byte stops more than the gateway",
+    why: "more than any disk of an edge box",
 };
 
 const COMMIT_INTERVAL: Range<Duration> = Range {

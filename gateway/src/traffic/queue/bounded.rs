@@ -25,6 +25,10 @@ pub enum Admission {
     Full(Box<Message>),
 }
 
+/// A class whose client's share, or whose bound, is filled to this part by what is not on disk is written.
+/// Early, for the disk takes its time and more comes meanwhile.
+const OVERFLOW_DIVISOR: u64 = 4;
+
 /// All queues and their budget.
 #[derive(Debug)]
 pub struct Queues {
@@ -186,6 +190,16 @@ impl Queues {
         self.classes[message.class.index()].release(message, &mut self.budget);
     }
 
+    /// Takes out all that waits of a class and is meant; its room is given back.
+    pub fn take_all(&mut self, class: ClassId, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let queue = &mut self.classes[class.index()];
+        let taken = queue.take_all(meant);
+        for message in &taken {
+            queue.release(message, &mut self.budget);
+        }
+        taken
+    }
+
     /// Empties everything: what waits, then what is held.
     pub fn drain(&mut self) -> Vec<Message> {
         let mut all = Vec::new();
@@ -231,17 +245,14 @@ impl Queues {
         std::mem::take(&mut self.unloaded)
     }
 
-    /// Whether more than half of a class's bound, or of the budget, waits in memory and nowhere else.
+    /// Whether so much of a class waits in memory and nowhere else that the disk must help: a part of its
+    /// bound, of its clients' shares or, when the memory is half full, anything.
     #[must_use]
     pub fn overflows(&self, class: ClassId) -> bool {
         let queue = &self.classes[class.index()];
         let unwritten = queue.unwritten_bytes();
-        unwritten
-            > queue
-                .settings
-                .queue_bytes_max
-                .min(self.budget.room_max(class))
-                / 2
+        let bound = self.largest(class).min(queue.settings.client_bytes_max);
+        unwritten > bound / OVERFLOW_DIVISOR
             || (unwritten > 0 && self.bytes() > self.budget.room_max(class) / 2)
     }
 

@@ -308,6 +308,18 @@ impl ClassQueue {
         Some(message)
     }
 
+    /// Takes out all that waits and is meant.
+    pub(super) fn take_all(&mut self, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let places = (self.front..).zip(&self.waiting);
+        let places = places.filter(|(_, slot)| slot.as_ref().is_some_and(&meant));
+        let places: Vec<u64> = places.map(|(place, _)| place).collect();
+        let taken = places.into_iter().filter_map(|place| self.take(place));
+        let taken = taken.collect();
+        self.drop_empty_front();
+        self.tidy();
+        taken
+    }
+
     pub(super) fn drop_empty_front(&mut self) {
         while let Some(None) = self.waiting.front() {
             self.waiting.pop_front();

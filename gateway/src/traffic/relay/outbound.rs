@@ -29,6 +29,7 @@ pub struct Outbound {
     first_rate: Option<Bucket>,
     packet_bytes_max: u64,
     ack_timeout: Duration,
+    connections: u8,
 }
 
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Outbound {
             first_rate: rate(),
             packet_bytes_max: uplink.packet_bytes_max.map_or(u64::MAX, u64::from),
             ack_timeout: uplink.ack_timeout,
+            connections: uplink.connections,
         }
     }
 
@@ -297,6 +299,12 @@ impl Outbound {
     pub fn oldest_in_flight(&self) -> Option<Tick> {
         let windows = self.links.iter().map(|link| &link.window);
         windows.filter_map(Window::oldest_received).min()
+    }
+
+    /// The connections that the configuration wants.
+    pub fn links(&self) -> impl Iterator<Item = Link> + use<> {
+        let one = self.connections == 1;
+        Link::BOTH.into_iter().skip(usize::from(one))
     }
 
     /// One connection: whether it is up, how often it came up, what is in flight.

@@ -5,274 +5,26 @@
 //! is away or its memory fills; everything that waits when the gateway stops. What is written stays
 //! live until its room is needed.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use super::super::lanes::Answer;
 use super::super::message::{ClassId, Message, MessageId, Tick};
-use super::super::queue::{ClassSettings, Delivery};
-use super::super::settle::Outcome;
-use super::super::snapshot::{QueueSnapshot, Source};
-use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed, TakenBack};
-use super::super::spool::replay::{Backlog, Next};
-use super::super::spool::{
-    DiskHealth, Position, SpoolCommand, SpoolPolicy, SpoolReport, Unwritten,
-};
-use super::super::status::SpoolStatus;
+use super::super::queue::Delivery;
+use super::super::settle::{Outcome, kept};
+use super::super::spool::append::TakenBack;
+use super::super::spool::{Position, SpoolCommand, SpoolReport, Unwritten};
 use super::{OBSERVE_EVERY, Relay};
 
 /// A link that comes back within this time was not away: most reconnects touch no disk.
-const AWAY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const AWAY_AFTER: Duration = Duration::from_secs(1);
 /// The latest that late can be (it follows the acknowledgement time).
 const LATE_MAX: Duration = Duration::from_secs(5);
-/// Bytes of records that the writer has not answered: more would take memory beside the budget, and a
-/// slow disk would not get faster.
-const UNSAFE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Positions in one command to settle.
-const SETTLE_MAX: usize = 4096;
+/// How often the ledger is kept while the disk is written to anyway.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// How long nothing is written of a class that found no room on disk.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
-
-/// What the relay knows of the disk.
-#[derive(Debug)]
-pub struct Spooling {
-    policy: SpoolPolicy,
-    classes: Vec<ClassSpool>,
-    next_segment: u32,
-    /// How it is; `None` until the writer has said so.
-    health: Option<DiskHealth>,
-    commands: VecDeque<SpoolCommand>,
-    /// Since when no connection is up.
-    away_since: Option<Tick>,
-    /// Nothing is read back any more.
-    draining: bool,
-    /// Everything is written now, for the end is near.
-    stopping: bool,
-    /// Messages that were read back and delivered.
-    pub(super) replayed: u64,
-}
-
-#[derive(Debug)]
-struct ClassSpool {
-    appending: Appending,
-    backlog: Backlog,
-}
-
-impl Spooling {
-    /// Nothing is known of the disk, and nothing written, until the writer says that it is well.
-    #[must_use]
-    pub fn new(policy: &SpoolPolicy, next_segment: u32, classes: &[ClassSettings]) -> Self {
-        let spool = |(class, settings): (ClassId, &ClassSettings)| ClassSpool {
-            appending: Appending::new(
-                class,
-                match settings.delivery {
-                    Delivery::Guaranteed => policy.commit_interval,
-                    Delivery::Buffered | Delivery::Latest => BUFFERED_COMMIT,
-                },
-            ),
-            backlog: Backlog::new(class, settings.order),
-        };
-        Self {
-            policy: policy.clone(),
-            classes: (0..=u8::MAX).map(ClassId).zip(classes).map(spool).collect(),
-            next_segment,
-            health: None,
-            commands: VecDeque::new(),
-            away_since: None,
-            draining: false,
-            stopping: false,
-            replayed: 0,
-        }
-    }
-
-    /// Messages of a class that were read back and wait.
-    #[must_use]
-    pub fn waiting(&self, class: ClassId) -> usize {
-        self.classes[class.index()].backlog.waiting()
-    }
-
-    /// Messages of a class that are on disk and not in memory.
-    #[must_use]
-    pub fn on_disk(&self, class: ClassId) -> u64 {
-        self.classes[class.index()].backlog.on_disk()
-    }
-
-    /// Whether the disk takes what is written.
-    #[must_use]
-    pub fn is_well(&self) -> bool {
-        matches!(self.health, Some(DiskHealth::Well))
-    }
-
-    /// Whether the end is near and nothing more is sent.
-    #[must_use]
-    pub const fn is_stopping(&self) -> bool {
-        self.stopping
-    }
-
-    /// What may go next of a class whose first live message is this one.
-    #[must_use]
-    pub fn snapshot(
-        &self,
-        class: ClassId,
-        live: Option<&Message>,
-        paused: bool,
-        now: Tick,
-    ) -> QueueSnapshot {
-        let backlog = &self.classes[class.index()].backlog;
-        let own = live.map(|_| Source::Live);
-        if backlog.is_beside() {
-            let beside = backlog.waiting() > 0 && !backlog.waits_for_older(now);
-            return QueueSnapshot { own, beside };
-        }
-        let failing = matches!(self.health, Some(DiskHealth::Failing(_)));
-        let own = match backlog.next(live, now) {
-            _ if paused => own,
-            // Sending never waits for the disk.
-            Next::Wait if failing => own,
-            Next::Live => own,
-            Next::Backlog => Some(Source::Backlog),
-            Next::Wait => None,
-        };
-        QueueSnapshot { own, beside: false }
-    }
-
-    /// The next message of a class that was read back.
-    pub fn pop(&mut self, class: ClassId) -> Option<Message> {
-        self.classes[class.index()].backlog.pop()
-    }
-
-    /// Messages that were read back, sent and not taken.
-    pub fn put_back(&mut self, messages: Vec<Message>) {
-        let mut by_class: HashMap<ClassId, Vec<Message>> = HashMap::new();
-        for message in messages {
-            by_class.entry(message.class).or_default().push(message);
-        }
-        for (class, messages) in by_class {
-            self.classes[class.index()].backlog.put_back(messages);
-        }
-    }
-
-    /// A message ended: what is on disk of it is settled, and its receipt is back.
-    pub fn settle(&mut self, message: &mut Message) {
-        let Some(position) = message.spooled else {
-            return;
-        };
-        let appending = &mut self.classes[message.class.index()].appending;
-        let (receipt, tell) = appending.settle(position);
-        if let Some(receipt) = receipt {
-            message.receipt = receipt;
-        }
-        if tell {
-            self.settled(position);
-        }
-    }
-
-    /// At the end: whether the message is on disk, where the next start finds it. If not, its receipt is
-    /// back.
-    pub fn keeps(&mut self, message: &mut Message) -> bool {
-        let Some(position) = message.spooled else {
-            return false;
-        };
-        let class = &mut self.classes[message.class.index()];
-        if class
-            .appending
-            .unsafe_from()
-            .is_none_or(|from| position < from)
-        {
-            class.backlog.insert(position);
-            return true;
-        }
-        if let Some(receipt) = class.appending.take_receipt(position) {
-            message.receipt = receipt;
-        }
-        false
-    }
-
-    /// All messages that were read back, at the end.
-    pub fn take_read(&mut self) -> Vec<Message> {
-        let classes = self.classes.iter_mut();
-        classes
-            .flat_map(|class| std::iter::from_fn(|| class.backlog.pop()))
-            .collect()
-    }
-
-    fn write(&mut self, message: &mut Message, now: Tick) {
-        let class = message.class;
-        if self.classes[class.index()].appending.overflows(message) {
-            self.close(class);
-        }
-        let appending = &mut self.classes[class.index()].appending;
-        appending.write(message, now, &mut self.next_segment);
-    }
-
-    fn close(&mut self, class: ClassId) {
-        match self.classes[class.index()].appending.close() {
-            Some(Closed::Full(block, settled)) => {
-                self.commands.push_back(SpoolCommand::Append(block));
-                settled.into_iter().for_each(|at| self.settled(at));
-            }
-            Some(Closed::Spared) | None => {}
-        }
-    }
-
-    fn settled(&mut self, position: Position) {
-        match self.commands.back_mut() {
-            Some(SpoolCommand::Settle(positions)) if positions.len() < SETTLE_MAX => {
-                positions.push(position);
-            }
-            _ => self
-                .commands
-                .push_back(SpoolCommand::Settle(vec![position])),
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        let classes = self.classes.iter();
-        let bytes: usize = classes.map(|class| class.appending.unsafe_bytes()).sum();
-        bytes < UNSAFE_BYTES_MAX
-    }
-
-    fn may_write(&self, class: ClassId, now: Tick) -> bool {
-        self.is_well() && self.classes[class.index()].appending.may_write(now) && self.has_room()
-    }
-
-    fn is_busy(&self) -> bool {
-        self.classes.iter().any(|class| class.appending.is_busy())
-    }
-
-    /// What is known of the disk.
-    #[must_use]
-    pub fn status(&self) -> SpoolStatus {
-        let classes = self.classes.iter();
-        let unwritten: usize = classes.map(|class| class.appending.unsafe_bytes()).sum();
-        SpoolStatus {
-            failing: match &self.health {
-                Some(DiskHealth::Well) => None,
-                Some(DiskHealth::Failing(why)) => Some(why.to_string()),
-                None => Some("the spool is not open yet".to_owned()),
-            },
-            scanned: self.classes.iter().all(|class| class.backlog.is_scanned()),
-            unwritten_bytes: unwritten as u64,
-            replayed: self.replayed,
-            ..SpoolStatus::default()
-        }
-    }
-
-    /// When something is due though nothing happens.
-    #[must_use]
-    pub fn deadline(&self, now: Tick) -> Tick {
-        let blocks = self.classes.iter().map(|class| class.appending.due());
-        let reads = self.classes.iter().map(|class| class.backlog.deadline(now));
-        let full = self
-            .classes
-            .iter()
-            .map(|class| class.appending.full_until());
-        let away = self.away_since.map(|since| since.after(AWAY_AFTER));
-        let later = reads.chain(full).chain(away).filter(|at| *at > now);
-        blocks.chain(later).min().unwrap_or(Tick::NEVER)
-    }
-}
 
 impl Relay {
     /// The writer reports.
@@ -286,6 +38,7 @@ impl Relay {
             }
             SpoolReport::Scanned { class } => {
                 self.spool.classes[class.index()].backlog.scanned();
+                self.tell_found(class);
             }
             SpoolReport::Safe { class, positions } => {
                 let appending = &mut self.spool.classes[class.index()].appending;
@@ -293,6 +46,7 @@ impl Relay {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }
                 self.room_made = true;
+                self.spool.answered(now);
             }
             SpoolReport::Unwritten {
                 class,
@@ -310,6 +64,7 @@ impl Relay {
                 if let Some(behind) = behind {
                     self.take_marks_off(class, &behind);
                 }
+                self.spool.answered(now);
             }
             SpoolReport::Records {
                 class,
@@ -328,10 +83,17 @@ impl Relay {
                 self.take_marks_off(class, &positions);
                 self.room_made = true;
             }
-            SpoolReport::Health(health) => self.disk_is(health),
+            SpoolReport::Health(health) => self.spool.health = Some(health),
+            SpoolReport::Figures(figures) => self.spool.figures = figures,
         }
         self.follow_marks();
         self.settle();
+    }
+
+    /// The ledger is kept as it is now.
+    pub fn keep_ledger(&mut self) {
+        let content = kept::write(self.ledger.accounts());
+        self.spool.commands.push_back(SpoolCommand::Keep(content));
     }
 
     /// What the writer must do next.
@@ -370,19 +132,47 @@ impl Relay {
         self.schedule.pause(paused);
     }
 
-    /// The operator removes messages that are on disk alone; gives how many of these were.
+    /// Whether the operator stopped it.
+    #[must_use]
+    pub const fn is_replay_paused(&self) -> bool {
+        self.schedule.is_paused()
+    }
+
+    /// The operator removes messages that are on disk; gives how many of these were. What is in flight or
+    /// set aside to go again is not removed.
     pub fn purge(&mut self, class: ClassId, positions: &[Position]) -> u64 {
         let mut count = 0;
+        let mut in_memory = HashSet::new();
+        let spool = &mut self.spool;
         for position in positions {
-            let spool = &mut self.spool.classes[class.index()];
-            if spool.backlog.remove(*position) {
-                spool.appending.forget(1);
-                self.spool.settled(*position);
+            let of_class = &mut spool.classes[class.index()];
+            if of_class.backlog.remove(*position) {
+                of_class.appending.forget(1);
+                spool.settled(*position);
                 count += 1;
+            } else {
+                in_memory.insert(*position);
             }
         }
         self.ledger.end_many(class, Outcome::Purged, count);
-        self.check();
+        if !in_memory.is_empty() {
+            count += self.purge_in_memory(class, &in_memory);
+        }
+        count
+    }
+
+    fn purge_in_memory(&mut self, class: ClassId, positions: &HashSet<Position>) -> u64 {
+        let meant = |message: &Message| message.spooled.is_some_and(|at| positions.contains(&at));
+        let mut purged = self.queues.take_all(class, meant);
+        for message in self.spool.classes[class.index()].backlog.take(meant) {
+            self.queues.release(&message);
+            purged.push(message);
+        }
+        let count = purged.len() as u64;
+        let purged = purged.into_iter();
+        self.ends
+            .extend(purged.map(|message| (message, Outcome::Purged)));
+        self.settle();
         count
     }
 
@@ -401,12 +191,17 @@ impl Relay {
         }
         if self.spool.is_well() {
             self.write_in_flight(away, late, now);
+            let mut writes = false;
             for class in self.class_ids() {
                 self.write_waiting(class, away, late, now);
                 let due = self.spool.classes[class.index()].appending.due();
                 if due <= now || self.spool.stopping {
-                    self.spool.close(class);
+                    writes |= self.spool.close(class, now);
                 }
+            }
+            if writes && now.since(self.spool.kept) >= KEEP_EVERY {
+                self.spool.kept = now;
+                self.keep_ledger();
             }
             if up && !self.spool.draining {
                 let classes = self.spool.classes.iter_mut();
@@ -443,12 +238,12 @@ impl Relay {
     /// Whether the oldest unwritten message that waits is to be written now.
     fn is_due(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) -> bool {
         let delivery = self.classes[class.index()].delivery;
-        let overflows = delivery == Delivery::Buffered && self.queues.overflows(class);
+        let overflows = self.queues.overflows(class);
         let Some(message) = self.queues.class_mut(class).first_unwritten() else {
             return false;
         };
         let due = match delivery {
-            Delivery::Guaranteed => away || now.since(message.received) >= late,
+            Delivery::Guaranteed => away || overflows || now.since(message.received) >= late,
             Delivery::Buffered => away || overflows,
             Delivery::Latest => false,
         };
@@ -584,8 +379,17 @@ impl Relay {
         }
     }
 
-    fn disk_is(&mut self, health: DiskHealth) {
-        self.spool.health = Some(health);
+    /// After a kill the accounts are exact from when they were last kept.
+    fn tell_found(&self, class: ClassId) {
+        let account = &self.ledger.accounts()[class.index()];
+        let waiting = self.spool.on_disk(class);
+        if waiting > 0 || account.found != 0 {
+            tracing::info!(
+                "class {}: {waiting} messages of earlier starts are on disk; they differ by {} from what the ledger said (0 after a clean stop)",
+                account.class,
+                account.found,
+            );
+        }
     }
 
     pub(super) fn class_ids(&self) -> impl Iterator<Item = ClassId> + use<> {

@@ -1,10 +1,8 @@
 //! What the path says of itself when it is asked.
 
 use super::super::message::ClassId;
-use super::super::queue::Delivery;
-use super::super::queue::pressure;
 use super::super::send::Link;
-use super::super::status::{ClassStatus, Ended, Level, LinkStatus, SpoolStatus, Status};
+use super::super::status::{ClassStatus, LinkStatus, SpoolStatus, Status};
 use super::Relay;
 
 impl Relay {
@@ -13,7 +11,11 @@ impl Relay {
     pub fn status(&self) -> Status {
         Status {
             classes: self.class_statuses(),
-            links: Link::BOTH.map(|link| self.link_status(link)).into(),
+            links: self
+                .outbound
+                .links()
+                .map(|link| self.link_status(link))
+                .collect(),
             senders: self.senders.count(),
             spool: self.spool_status(),
             unreadable: self.unreadable,
@@ -22,36 +24,24 @@ impl Relay {
     }
 
     fn class_statuses(&self) -> Vec<ClassStatus> {
+        let deliveries = self.classes.iter().map(|class| Some(class.delivery));
         let accounts = self.ledger.accounts().iter().zip(self.waiting());
+        let accounts = accounts.zip(deliveries.chain([None]));
         let mut classes: Vec<_> = accounts
-            .map(|(account, waiting)| ClassStatus {
-                name: account.class.to_string(),
-                found: account.found,
-                received: account.received,
-                made_here: account.made_here,
-                ended: Ended(account.ended),
+            .map(|((account, waiting), delivery)| ClassStatus {
                 in_memory: waiting.in_memory,
                 in_memory_bytes: waiting.bytes,
                 on_disk: waiting.on_disk,
-                ..ClassStatus::default()
+                ..ClassStatus::new(account, delivery)
             })
             .collect();
         for (class, queue) in classes.iter_mut().zip(self.queues.iter()) {
-            class.delivery = match queue.settings().delivery {
-                Delivery::Guaranteed => "guaranteed".into(),
-                Delivery::Buffered => "buffered".into(),
-                Delivery::Latest => "latest".into(),
-            };
             class.queue_bytes = queue.bytes();
             class.queue_bytes_max = queue.settings().queue_bytes_max;
             class.waiting = queue.waiting() as u64;
             class.held = queue.held() as u64;
             class.pressure_changes = queue.pressure_changes();
-            class.level = match queue.level() {
-                pressure::Level::Calm => Level::Calm,
-                pressure::Level::Coalescing => Level::Coalescing,
-                pressure::Level::Shedding => Level::Shedding,
-            };
+            class.level = queue.level().into();
         }
         classes
     }
@@ -78,6 +68,7 @@ impl Relay {
         let backlog: u64 = self.class_ids().map(waits).sum();
         let paused = self.schedule.is_paused();
         SpoolStatus {
+            backlog,
             paused,
             replaying: backlog > 0 && !paused && self.outbound.any_up(),
             ..self.spool.status()

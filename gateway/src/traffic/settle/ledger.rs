@@ -1,6 +1,9 @@
 //! The ledger: for each class what was received, what became of it, and whether the two sides
 //! balance. Counters are plain fields; the relay owns them. `received` is counted when a message
 //! comes in, never derived from the rest.
+//!
+//! The accounts go on over restarts: they are kept on disk at a clean stop, and now and then before. What
+//! stands on disk at a start and is not what the kept accounts say, after a kill, is *found*.
 
 use std::sync::Arc;
 
@@ -12,8 +15,9 @@ use super::Outcome;
 pub struct Account {
     /// The class's name.
     pub class: Arc<str>,
-    /// Messages that an earlier start left on disk.
-    pub found: u64,
+    /// Messages on disk at a start that the accounts did not know, less those that they knew and that
+    /// were not there: 0 but after a kill.
+    pub found: i64,
     /// Messages that came in.
     pub received: u64,
     /// Messages made here: summaries and reports.
@@ -67,9 +71,21 @@ impl Ledger {
         self.account(class).received += 1;
     }
 
+    /// Goes on with the accounts that an earlier start kept, as far as their classes are still there.
+    /// What waited then is expected on disk: until it is found there it counts as missing.
+    pub fn restore(&mut self, kept: &[Account]) {
+        for account in &mut self.accounts {
+            let Some(kept) = kept.iter().find(|kept| kept.class == account.class) else {
+                continue;
+            };
+            *account = kept.clone();
+            account.found -= kept.waiting().unwrap_or_default().cast_signed();
+        }
+    }
+
     /// Counts messages that an earlier start left on disk.
     pub fn carry(&mut self, class: ClassId, count: u64) {
-        self.account(class).found += count;
+        self.account(class).found += count.cast_signed();
     }
 
     /// Counts the end of several messages.
@@ -128,6 +144,8 @@ impl Account {
     /// came in, which never happens.
     #[must_use]
     pub fn waiting(&self) -> Option<u64> {
-        (self.found + self.received + self.made_here).checked_sub(self.ended.iter().sum())
+        let came = self.received.saturating_add(self.made_here);
+        let came = came.checked_add_signed(self.found)?;
+        came.checked_sub(self.ended.iter().sum())
     }
 }

@@ -1,6 +1,7 @@
 //! The end of every message: exactly one [`Outcome`], counted in the [`ledger`], then its sender is
 //! answered.
 
+pub mod kept;
 pub mod ledger;
 
 /// How a message ended. Each ends once (promise 3).

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::super::message::{ClassId, Message, Receipt, Tick};
-use super::{BLOCK_BYTES_MAX, Block, Position, SEGMENT_BLOCK_BYTES_MAX, record};
+use super::{BLOCK_BYTES_MAX, Block, Position, SEGMENT_BLOCK_BYTES_MAX, file_bytes, record};
 
 /// The longest time that a buffered class's block is filled, unless it is full before.
 pub const BUFFERED_COMMIT: Duration = Duration::from_secs(5);
@@ -23,8 +23,8 @@ pub struct Appending {
     open: Option<Open>,
     /// Where the next record goes; `None`: a new segment is begun.
     next: Option<Position>,
-    /// Bytes of blocks in that segment.
-    segment_bytes: usize,
+    /// What blocks take of that segment's file, in bytes.
+    segment_bytes: u64,
     /// Blocks that the writer has not answered, and their bytes.
     sent: VecDeque<(Range<Position>, usize)>,
     sent_bytes: usize,
@@ -133,7 +133,7 @@ impl Appending {
             return Some(Closed::Spared);
         }
         let bytes = open.block.records.len();
-        self.segment_bytes += bytes;
+        self.segment_bytes += file_bytes(bytes);
         self.sent_bytes += bytes;
         self.sent.push_back((positions, bytes));
         Some(Closed::Full(open.block, open.settled))
@@ -230,6 +230,12 @@ impl Appending {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.open.is_some() || !self.sent.is_empty()
+    }
+
+    /// Whether the writer owes an answer.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        !self.sent.is_empty()
     }
 
     /// Bytes on their way: in the open block, or not answered.
@@ -356,7 +362,7 @@ mod tests {
         let (mut appending, mut next) = (appending(), 1);
         let payload = vec![0; 60_000];
         let mut segments = Vec::new();
-        for _ in 0..2 * SEGMENT_BLOCK_BYTES_MAX / 60_000 {
+        for _ in 0..2 * SEGMENT_BLOCK_BYTES_MAX / file_bytes(60_000) {
             let mut message = sample("t", &payload);
             assert!(!appending.overflows(&message));
             appending.write(&mut message, Tick::START, &mut next);

@@ -6,26 +6,59 @@
 //! a [`Position`]: the number of its segment, unique in the spool and growing, and its place there.
 
 pub mod append;
+pub mod disk;
+mod evict;
+pub mod files;
+mod frame;
+mod head;
+pub mod inspect;
+pub mod moment;
 pub mod position;
 pub mod record;
 pub mod replay;
+pub mod request;
+mod segment;
+pub mod store;
+pub mod writer;
 
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 pub use position::{Position, Ranges};
 
 use super::message::{ClassId, Message, Tick};
 use super::settle::Outcome;
+use store::Figures;
 
 /// Bytes of records in one block at most, its frame apart; with the frame, and with what redb adds, it
 /// fills a page of 64 KiB. One larger record stands alone in its block.
 pub const BLOCK_BYTES_MAX: usize = 65_000;
 
-/// Bytes of block records in one segment, so that its file stays at 16 MiB.
-pub const SEGMENT_BLOCK_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// What a segment's file takes at most, but for one large record.
+pub const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the blocks of one segment take of its file at most, as [`file_bytes`] counts it. Measured, the file
+/// takes up to 5 % more: redb's tree, and the pages that a commit replaces.
+pub const SEGMENT_BLOCK_BYTES_MAX: u64 = 15 * 1024 * 1024;
+
+/// What a block takes of its segment's file: redb gives a large value pages of its own, a power of two
+/// of them.
+#[must_use]
+pub fn file_bytes(records_bytes: usize) -> u64 {
+    /// The block's frame, and what redb writes beside a value.
+    const AROUND_BYTES: usize = 128;
+    const PAGE_BYTES: usize = 4096;
+    let bytes = records_bytes + AROUND_BYTES;
+    let whole = match bytes < PAGE_BYTES / 2 {
+        true => bytes,
+        false => bytes.next_power_of_two().max(PAGE_BYTES),
+    };
+    whole as u64
+}
 
 /// The spool's settings.
 #[derive(Clone, Debug)]
@@ -122,6 +155,8 @@ pub enum SpoolCommand {
     /// These ended: they are not read again, and are kept settled with the next commit or within a
     /// second.
     Settle(Vec<Position>),
+    /// Keep this as the ledger's file, in the place of what stands there.
+    Keep(Vec<u8>),
     /// Read records of a class, from the first unsettled one at or behind `from`, before `until`; at
     /// least one, else as many as fit `bytes_max`.
     Read {
@@ -133,6 +168,13 @@ pub enum SpoolCommand {
         until: Position,
         /// Bytes of [`Message::memory_bytes`] at most, but for the first one.
         bytes_max: u64,
+    },
+    /// Answer an operator's question.
+    Ask {
+        /// The question.
+        question: inspect::Question,
+        /// Who waits for the answer.
+        answer: oneshot::Sender<inspect::Answer>,
     },
 }
 
@@ -189,6 +231,8 @@ pub enum SpoolReport {
     },
     /// How the disk is; told when it changes.
     Health(DiskHealth),
+    /// Counts of the spool; told when they changed.
+    Figures(Figures),
 }
 
 /// Why a block was not written.

@@ -88,6 +88,21 @@ impl Ranges {
         Some(*start..*end)
     }
 
+    /// What of the set lies in a range.
+    #[must_use]
+    pub fn within(&self, range: Range<Position>) -> Self {
+        let mut within = Self::default();
+        if range.is_empty() {
+            return within;
+        }
+        let below = self.by_start.range(..range.start).next_back();
+        let inside = self.by_start.range(range.clone());
+        for (start, end) in below.into_iter().chain(inside) {
+            within.insert((*start).max(range.start)..(*end).min(range.end));
+        }
+        within
+    }
+
     /// Whether a position is in the set.
     #[must_use]
     pub fn contains(&self, position: Position) -> bool {

@@ -261,6 +261,16 @@ impl Backlog {
         Some(message)
     }
 
+    /// Takes out what was read back and is meant.
+    pub fn take(&mut self, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let read = std::mem::take(&mut self.read);
+        let (taken, kept): (Vec<_>, Vec<_>) = read.into_iter().partition(meant);
+        let bytes: u64 = taken.iter().map(Message::memory_bytes).sum();
+        self.read_bytes -= bytes;
+        self.read = kept.into();
+        taken
+    }
+
     /// Messages that were sent and not taken: they go again, in order of position; what is on disk no
     /// more goes first, for it is nowhere else.
     pub fn put_back(&mut self, messages: Vec<Message>) {

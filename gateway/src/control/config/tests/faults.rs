@@ -142,9 +142,9 @@ pub(super) const FAULTS: &[(&str, usize, &str)] = &[
         "nothing would ever be written",
     ),
     (
-        "[spool]\ndisk_free_min = \"1KiB\"",
+        "[spool]\ndisk_free_min = \"2000GiB\"",
         2,
-        "must be 1MiB to 1024GiB",
+        "must be 0B to 1024GiB",
     ),
     (
         "[spool]\ncommit_interval = \"1ms\"",
