@@ -248,8 +248,6 @@ impl Disk {
 
     fn obey(&mut self, command: SpoolCommand, dice: &mut Dice, now: Tick) {
         match command {
-            // The ledger is the gateway's own affair, and nobody asks.
-            SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => {}
             SpoolCommand::Append(block) => self.append(block, dice, now),
             SpoolCommand::Settle(positions) => {
                 for position in positions {
@@ -275,6 +273,7 @@ impl Disk {
                 };
                 self.report(report, dice, now);
             }
+            SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => {}
         }
     }
 

@@ -415,6 +415,75 @@ fn does_the_operator_purge_what_is_on_disk_alone() {
     );
 }
 
+/// Its record would never be settled: it filled the disk, and came again after each start.
+#[test]
+fn is_a_copy_of_what_the_other_connection_brought_home_not_written() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.report(SpoolReport::Health(DiskHealth::Failing("full".into())));
+    world.up(Link::Urgent);
+    world.up(Link::Bulk);
+    world.arrive(FIRST, "alarm", Some(1));
+    let first = world.turn_with(&mut disk);
+    world.wait(Duration::from_secs(3));
+    let second = world.turn_with(&mut disk);
+    world.answer(&second[0], 0);
+    world.report(SpoolReport::Health(DiskHealth::Well));
+    world.wait(LATE);
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!((disk.bytes, payloads(&first)), (0, vec!["alarm"]));
+    world.down(Link::Urgent, false);
+    assert!(world.relay.is_idle());
+}
+
+/// A start reads the disk in the order in which it was written.
+#[test]
+fn does_what_is_in_flight_stand_on_disk_before_what_waits_behind_it() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.up(Link::Bulk);
+    world.arrive(SURE, "one", Some(1));
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(1900));
+    world.arrive(SURE, &format!("two{}", "x".repeat(4000)), Some(2));
+    world.turn_with(&mut disk);
+    world.arrive(SURE, "three", Some(3));
+    assert_eq!(payloads(&world.turn_with(&mut disk)), [""; 0], "it waits");
+    world.wait(Duration::from_millis(150));
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!(disk.starts(), ["one", "two", "thr"]);
+    assert_eq!(world.answers(), accepted([1, 2, 3]));
+}
+
+#[test]
+fn does_what_could_not_be_written_stand_before_what_came_later() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.turn_with(&mut disk);
+    world.wait(AWAY);
+    world.arrive(SURE, "one", Some(1));
+    world.turn();
+    world.wait(Duration::from_millis(100));
+    world.turn();
+    let Some(SpoolCommand::Append(block)) = world.relay.take_spool_command() else {
+        panic!("it is written");
+    };
+    world.arrive(SURE, "two", Some(2));
+    world.turn();
+    world.report(SpoolReport::Unwritten {
+        class: block.class,
+        positions: block.positions(),
+        why: Unwritten::Full,
+    });
+    world.wait(Duration::from_secs(1));
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!(disk.starts(), ["one", "two"]);
+    assert_eq!(world.answers(), accepted([1, 2]));
+}
+
 #[test]
 fn does_the_operator_purge_what_waits_in_memory_too_but_not_what_is_in_flight() {
     let (mut world, mut disk) = World::with_disk(Order::Strict);
@@ -488,73 +557,4 @@ fn is_what_was_read_back_purged_and_its_room_given_back() {
     assert_eq!(world.relay.queues().bytes(), 0);
     let settled = world.relay.take_spool_command();
     assert!(matches!(settled, Some(SpoolCommand::Settle(at)) if at == positions));
-}
-
-/// Its record would never be settled: it filled the disk, and came again after each start.
-#[test]
-fn is_a_copy_of_what_the_other_connection_brought_home_not_written() {
-    let (mut world, mut disk) = World::with_disk(Order::Strict);
-    world.report(SpoolReport::Health(DiskHealth::Failing("full".into())));
-    world.up(Link::Urgent);
-    world.up(Link::Bulk);
-    world.arrive(FIRST, "alarm", Some(1));
-    let first = world.turn_with(&mut disk);
-    world.wait(Duration::from_secs(3));
-    let second = world.turn_with(&mut disk);
-    world.answer(&second[0], 0);
-    world.report(SpoolReport::Health(DiskHealth::Well));
-    world.wait(LATE);
-    world.turn_with(&mut disk);
-    world.wait(Duration::from_millis(100));
-    world.turn_with(&mut disk);
-    assert_eq!((disk.bytes, payloads(&first)), (0, vec!["alarm"]));
-    world.down(Link::Urgent, false);
-    assert!(world.relay.is_idle());
-}
-
-/// A start reads the disk in the order in which it was written.
-#[test]
-fn does_what_is_in_flight_stand_on_disk_before_what_waits_behind_it() {
-    let (mut world, mut disk) = World::with_disk(Order::Strict);
-    world.up(Link::Bulk);
-    world.arrive(SURE, "one", Some(1));
-    world.turn_with(&mut disk);
-    world.wait(Duration::from_millis(1900));
-    world.arrive(SURE, &format!("two{}", "x".repeat(4000)), Some(2));
-    world.turn_with(&mut disk);
-    world.arrive(SURE, "three", Some(3));
-    assert_eq!(payloads(&world.turn_with(&mut disk)), [""; 0], "it waits");
-    world.wait(Duration::from_millis(150));
-    world.turn_with(&mut disk);
-    world.wait(Duration::from_millis(100));
-    world.turn_with(&mut disk);
-    assert_eq!(disk.starts(), ["one", "two", "thr"]);
-    assert_eq!(world.answers(), accepted([1, 2, 3]));
-}
-
-#[test]
-fn does_what_could_not_be_written_stand_before_what_came_later() {
-    let (mut world, mut disk) = World::with_disk(Order::Strict);
-    world.turn_with(&mut disk);
-    world.wait(AWAY);
-    world.arrive(SURE, "one", Some(1));
-    world.turn();
-    world.wait(Duration::from_millis(100));
-    world.turn();
-    let Some(SpoolCommand::Append(block)) = world.relay.take_spool_command() else {
-        panic!("it is written");
-    };
-    world.arrive(SURE, "two", Some(2));
-    world.turn();
-    world.report(SpoolReport::Unwritten {
-        class: block.class,
-        positions: block.positions(),
-        why: Unwritten::Full,
-    });
-    world.wait(Duration::from_secs(1));
-    world.turn_with(&mut disk);
-    world.wait(Duration::from_millis(100));
-    world.turn_with(&mut disk);
-    assert_eq!(disk.starts(), ["one", "two"]);
-    assert_eq!(world.answers(), accepted([1, 2]));
 }
