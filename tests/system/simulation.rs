@@ -28,7 +28,7 @@ use device::Device;
 use disk::Disk;
 
 /// Steps of one seed in which anything may happen; then everything heals.
-const STEPS: u32 = 300;
+const STEPS: u32 = 250;
 /// Turns that healing may take before it counts as stuck.
 const HEALING_TURNS_MAX: u32 = 20_000;
 /// How long a stop waits for the disk.
@@ -294,7 +294,9 @@ impl World {
         let (set_aside, met) = (self.relay.setbacks(), self.cloud.setbacks - self.met);
         assert!(set_aside <= met, "{set_aside} set aside for {met} refusals");
         let (up, sent) = (self.cloud.up(), self.cloud.rest_sent());
-        let all_live = self.disk.knows_all(ClassId::FIRST) && self.disk.count(ClassId::FIRST) == 0;
+        let all_live = self.disk.knows_all(ClassId::FIRST)
+            && self.disk.count(ClassId::FIRST) == 0
+            && self.disk.gone_at.is_none();
         self.relay
             .turn(self.now, WallTime::from_micros(self.now.micros()));
         for link in Link::BOTH {
