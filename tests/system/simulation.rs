@@ -28,7 +28,7 @@ use device::Device;
 use disk::Disk;
 
 /// Steps of one seed in which anything may happen; then everything heals.
-const STEPS: u32 = 300;
+const STEPS: u32 = 250;
 /// Turns that healing may take before it counts as stuck.
 const HEALING_TURNS_MAX: u32 = 20_000;
 /// How long a stop waits for the disk.
