@@ -96,8 +96,7 @@ fn written_bytes() -> u64 {
 }
 
 fn beside(folder: &Path, batch: usize) {
-    let ways: [(&str, fn(&Path, usize) -> Round); 3] =
-        [("append", append), ("spool", spool), ("SQLite", sqlite)];
+    let ways: [(&str, Way); 3] = [("append", append), ("spool", spool), ("SQLite", sqlite)];
     let mut took = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
         for turn in 0..ways.len() {
@@ -179,6 +178,8 @@ fn message(number: usize, received: Tick) -> Message {
 
 /// A round that is about to begin: its files are made. Gives its syncs.
 type Round = Box<dyn FnOnce() -> u64>;
+/// Makes a round's files in a folder, for so many messages a commit.
+type Way = fn(&Path, usize) -> Round;
 
 fn append(folder: &Path, batch: usize) -> Round {
     let file = File::create(folder.join("plain")).expect("a file");
