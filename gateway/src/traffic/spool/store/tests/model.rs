@@ -1,5 +1,5 @@
-//! The store against a plain list: whatever is appended, settled, read, closed or killed, both hold the
-//! same.
+//! The store against a plain list: whatever is appended, settled, read, closed, killed, damaged in its
+//! headers, refused or evicted for want of room, both hold the same.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +27,18 @@ enum Step {
     },
     Close,
     Kill,
+    /// Closes it, and flips a bit in the header of every file.
+    Damage,
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    Plenty,
+    /// Little for both.
+    Little,
+    /// Little for each class.
+    LittleEach,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -37,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_usize..100, 0_u64..40_000).prop_map(|(skip, bytes_max)| Step::Read { skip, bytes_max }),
         1 => Just(Step::Close),
         1 => Just(Step::Kill),
+        1 => Just(Step::Damage),
     ]
 }
 
@@ -58,6 +71,35 @@ impl Plain {
             None => {
                 self.next_segment += 1;
                 at(self.next_segment, 0)
+            }
+        }
+    }
+
+    /// Takes in what the store says of its own accord.
+    fn take(&mut self, reports: &[SpoolReport]) {
+        for report in reports {
+            match report {
+                SpoolReport::Safe { .. } => {}
+                SpoolReport::Gone {
+                    class: ClassId(1),
+                    positions,
+                    outcome: Outcome::Evicted,
+                } => {
+                    for set in [&mut self.live[1], &mut self.kept[1]] {
+                        set.retain(|position| !positions.contains(position));
+                    }
+                    let next = &mut self.next[1];
+                    *next = next.filter(|next| next.segment() != positions.start.segment());
+                }
+                SpoolReport::Unwritten {
+                    class,
+                    positions,
+                    why: Unwritten::Full,
+                } => {
+                    self.live[class.index()].retain(|position| !positions.contains(position));
+                    self.next[class.index()] = None;
+                }
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -104,9 +146,32 @@ fn reopen(store: Store, settings: &SpoolSettings, plain: &mut Plain, killed: boo
     store
 }
 
-fn run(steps: Vec<Step>) {
+fn flip_headers(dir: &Path) {
+    for name in names(dir) {
+        if name.ends_with(".redb") {
+            // In place: the file stays as sparse as it was.
+            let file = Files::new(dir.to_owned())
+                .open(&name, Access::Write)
+                .unwrap();
+            let mut byte = [0];
+            file.read(2, &mut byte).unwrap();
+            file.write(2, &[byte[0] ^ 1]).unwrap();
+        }
+    }
+}
+
+fn run(steps: Vec<Step>, room: Room) {
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(dir.path());
+    let mut settings = settings(dir.path());
+    match room {
+        Room::Plenty => {}
+        Room::Little => settings.size_bytes_max = 4 * MIB,
+        Room::LittleEach => {
+            for class in &mut settings.classes {
+                class.bytes_max = Some(200 * 1024);
+            }
+        }
+    }
     let mut store = open(&settings);
     scan(&mut store);
     let mut plain = Plain::default();
@@ -120,8 +185,16 @@ fn run(steps: Vec<Step>) {
             } => {
                 let first = plain.place(class, roll);
                 plain.next[class as usize] = Some(first.plus(count));
-                store.append(block(class, first, count, payload_bytes), now(11));
+                let before = plain.live.clone();
                 plain.live[class as usize].extend((0..count).map(|index| first.plus(index)));
+                store.append(block(class, first, count, payload_bytes), now(11));
+                let reports = store.take_reports();
+                let is_safe = |report: &SpoolReport| matches!(report, SpoolReport::Safe { .. });
+                if reports.iter().any(is_safe) {
+                    // What waited was committed to make room.
+                    plain.kept = before;
+                }
+                plain.take(&reports);
             }
             Step::Settle { skip, count } => {
                 for live in &mut plain.live {
@@ -168,23 +241,33 @@ fn run(steps: Vec<Step>) {
             }
             Step::Close => store = reopen(store, &settings, &mut plain, false),
             Step::Kill => store = reopen(store, &settings, &mut plain, true),
+            Step::Damage => {
+                store.commit(now(14));
+                drop(store);
+                plain.kept = plain.live.clone();
+                flip_headers(dir.path());
+                let empty = open(&SpoolSettings {
+                    dir: dir.path().join("other"),
+                    ..settings.clone()
+                });
+                store = reopen(empty, &settings, &mut plain, true);
+            }
         }
-        let bad = store.take_reports();
-        assert!(
-            bad.iter()
-                .all(|report| matches!(report, SpoolReport::Safe { .. })),
-            "{bad:?}"
-        );
+        plain.take(&store.take_reports());
+        assert!(store.figures().file_bytes <= settings.size_bytes_max);
     }
     store.commit(now(13));
     check(&mut store, &plain);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn does_the_spool_hold_what_a_plain_list_holds(steps in prop::collection::vec(step(), 1..40)) {
-        run(steps);
+    fn does_the_spool_hold_what_a_plain_list_holds(
+        steps in prop::collection::vec(step(), 1..60),
+        room in prop::sample::select(vec![Room::Plenty, Room::Little, Room::LittleEach]),
+    ) {
+        run(steps, room);
     }
 }
