@@ -109,6 +109,16 @@ impl Configuration {
         named.unwrap_or_else(|| folder.join("state"))
     }
 
+    /// A disk that has no room: all of it but a page is to stay free.
+    pub(crate) fn no_room_on_disk(self) -> Self {
+        let folder = std::env::temp_dir();
+        let mut df = Command::new("df");
+        let df = df.args(["--output=size", "-B1"]).arg(folder);
+        let text = String::from_utf8(df.output().unwrap().stdout).unwrap();
+        let bytes: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
+        self.section(&format!("[spool]\ndisk_free_min = \"{}B\"\n", bytes - 4096))
+    }
+
     /// Writes the file into a folder, which is where the gateway will keep its state too.
     pub(crate) fn write(&self, folder: &Path) -> PathBuf {
         let text = format!(
@@ -188,14 +198,6 @@ impl Gateway {
             collectors,
             port: 0,
         }
-    }
-
-    /// Makes its disk fail: where the spool's folder was there is a file.
-    pub(crate) fn break_disk(&self) {
-        let folder = self._folder.as_ref().unwrap().path();
-        let spool = folder.join("state/spool");
-        fs::rename(&spool, folder.join("was the spool")).unwrap();
-        fs::write(&spool, "in the way").unwrap();
     }
 
     /// The listener's port.

@@ -58,9 +58,9 @@ fn is_only_a_mad_device_held_and_closed_and_does_all_it_brings_again_arrive_once
                 .listener("hold_max = \"1s\"")
                 .uplink("retry_max = \"1s\"")
                 .section(CLASSES)
+                .no_room_on_disk()
         });
         site.proxy.wait_for_connections(2);
-        site.gateway.break_disk();
         site.proxy.go_away();
         let mut connect = Connect::persistent(version, "mad");
         connect.will = Some(Publish::new("will", "gone", 1));
@@ -106,9 +106,12 @@ fn is_only_a_mad_device_held_and_closed_and_does_all_it_brings_again_arrive_once
 #[test]
 fn is_a_session_gone_after_a_restart_of_the_gateway_and_said_to_be() {
     for version in [Version::V311, Version::V5] {
-        let mut site = Site::with(|configuration| configuration.gateway("drain_max = \"1s\""));
+        let mut site = Site::with(|configuration| {
+            configuration
+                .gateway("drain_max = \"1s\"")
+                .no_room_on_disk()
+        });
         site.proxy.wait_for_connections(2);
-        site.gateway.break_disk();
         site.proxy.go_away();
         let mut device = Device::connect(site.port(), &Connect::persistent(version, "d"));
         assert!(!device.connack().session_present);

@@ -50,9 +50,12 @@ fn does_the_ledger_agree_with_what_both_ends_counted() {
 
 #[test]
 fn are_guaranteed_messages_that_cannot_leave_returned_and_not_acknowledged() {
-    let mut site = Site::with(|configuration| configuration.gateway("drain_max = \"1s\""));
+    let mut site = Site::with(|configuration| {
+        configuration
+            .gateway("drain_max = \"1s\"")
+            .no_room_on_disk()
+    });
     site.proxy.wait_for_connections(2);
-    site.gateway.break_disk();
     site.proxy.go_away();
     let mut device = Device::new(site.port(), Version::V311, "d");
     for number in 0..15 {
@@ -79,10 +82,10 @@ fn is_all_that_devices_wrote_received_although_it_never_left_their_connections()
             .gateway("memory_max = \"4MiB\"\ndrain_max = \"1s\"")
             .listener("packet_max = \"64KiB\"")
             .section(guaranteed)
+            .no_room_on_disk()
             .rule("sure/#", "sure")
     });
     site.proxy.wait_for_connections(2);
-    site.gateway.break_disk();
     site.proxy.go_away();
     let port = site.port();
     // Half a megabyte each: the first ones fill the memory and then what may be held.

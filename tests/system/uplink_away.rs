@@ -31,6 +31,7 @@ fn are_guaranteed_messages_beyond_memory_held_and_delivered_when_the_uplink_is_b
         configuration
             .gateway("memory_max = \"4MiB\"")
             .uplink("retry_max = \"1s\"")
+            .no_room_on_disk()
     });
     site.proxy.wait_for_connections(2);
     site.proxy.go_away();
@@ -188,9 +189,9 @@ fn does_a_guaranteed_qos_0_message_that_finds_no_room_count_as_refused() {
         configuration
             .gateway("memory_max = \"4MiB\"")
             .gateway("drain_max = \"1s\"")
+            .no_room_on_disk()
     });
     site.proxy.wait_for_connections(2);
-    site.gateway.break_disk();
     site.proxy.go_away();
     let mut device = Device::new(site.port(), Version::V311, "d");
     for _ in 0..600 {
@@ -211,6 +212,7 @@ fn does_buffered_overflow_shed_the_oldest_and_count_it() {
         configuration
             .gateway("memory_max = \"4MiB\"")
             .uplink("retry_max = \"1s\"")
+            .no_room_on_disk()
     });
     site.proxy.wait_for_connections(2);
     site.proxy.go_away();

@@ -9,6 +9,7 @@ use super::super::queue::{ClassSettings, Delivery};
 use super::super::snapshot::{QueueSnapshot, Source};
 use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed};
 use super::super::spool::replay::{Backlog, Next};
+use super::super::spool::store::Figures;
 use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolPolicy};
 use super::super::status::SpoolStatus;
 use super::spooling::AWAY_AFTER;
@@ -30,6 +31,8 @@ pub struct Spooling {
     /// How it is; `None` until the writer has said so.
     pub(super) health: Option<DiskHealth>,
     pub(super) commands: VecDeque<SpoolCommand>,
+    /// The writer's counts.
+    pub(super) figures: Figures,
     /// Since when the writer owes an answer.
     pub(super) unanswered_since: Option<Tick>,
     /// Since when no connection is up.
@@ -70,6 +73,7 @@ impl Spooling {
             next_segment,
             health: None,
             commands: VecDeque::new(),
+            figures: Figures::default(),
             unanswered_since: None,
             away_since: None,
             draining: false,
@@ -265,6 +269,12 @@ impl Spooling {
                 None => Some("the spool is not open yet".to_owned()),
             },
             scanned: self.classes.iter().all(|class| class.backlog.is_scanned()),
+            segments: self.figures.segments,
+            file_bytes: self.figures.file_bytes,
+            size_bytes_max: self.figures.size_bytes_max,
+            free_bytes: Some(self.figures.free_bytes).filter(|bytes| *bytes > 0),
+            syncs: self.figures.syncs,
+            bytes_written: self.figures.written_bytes,
             unwritten_bytes: unwritten as u64,
             replayed: self.replayed,
             ..SpoolStatus::default()

@@ -14,7 +14,7 @@ use super::super::message::{ClassId, Message, MessageId, Tick};
 use super::super::queue::Delivery;
 use super::super::settle::{Outcome, kept};
 use super::super::spool::append::TakenBack;
-use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolReport, Unwritten};
+use super::super::spool::{Position, SpoolCommand, SpoolReport, Unwritten};
 use super::{OBSERVE_EVERY, Relay};
 
 /// A link that comes back within this time was not away: most reconnects touch no disk.
@@ -77,7 +77,8 @@ impl Relay {
                 self.take_marks_off(class, &positions);
                 self.room_made = true;
             }
-            SpoolReport::Health(health) => self.disk_is(health),
+            SpoolReport::Health(health) => self.spool.health = Some(health),
+            SpoolReport::Figures(figures) => self.spool.figures = figures,
         }
         self.follow_marks();
         self.settle();
@@ -339,10 +340,6 @@ impl Relay {
                 account.found,
             );
         }
-    }
-
-    fn disk_is(&mut self, health: DiskHealth) {
-        self.spool.health = Some(health);
     }
 
     pub(super) fn class_ids(&self) -> impl Iterator<Item = ClassId> + use<> {

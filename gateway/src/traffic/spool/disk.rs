@@ -88,12 +88,25 @@ pub(super) struct Meter {
     unreadable: AtomicBool,
     /// Nothing is written any more: the file is given up.
     given_up: AtomicBool,
+    /// It was not closed in order: redb found its way back at opening, to the last commit or, where that is not
+    /// whole, the one before.
+    repaired: AtomicBool,
 }
 
 impl Meter {
     /// Whether a read of the file failed.
     pub(super) fn unreadable(&self) -> bool {
         self.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Whether the file was not closed in order.
+    pub(super) fn repaired(&self) -> bool {
+        self.repaired.load(Ordering::Relaxed)
+    }
+
+    /// The file was not closed in order.
+    pub(super) fn set_repaired(&self) {
+        self.repaired.store(true, Ordering::Relaxed);
     }
 
     /// From now on what redb would write at closing goes nowhere.

@@ -31,6 +31,7 @@ pub use position::{Position, Ranges};
 
 use super::message::{ClassId, Message, Tick};
 use super::settle::Outcome;
+use store::Figures;
 
 /// Bytes of records in one block at most, its frame apart; with the frame, and with what redb adds, it
 /// fills a page of 64 KiB. One larger record stands alone in its block.
@@ -228,6 +229,8 @@ pub enum SpoolReport {
     },
     /// How the disk is; told when it changes.
     Health(DiskHealth),
+    /// Counts of the spool; told when they changed.
+    Figures(Figures),
 }
 
 /// Why a block was not written.

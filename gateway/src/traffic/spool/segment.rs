@@ -70,6 +70,8 @@ impl SegmentFile {
             Access::Read => READ_CACHE_BYTES,
             Access::Make | Access::Write => CACHE_BYTES,
         });
+        let repaired = Arc::clone(&meter);
+        builder.set_repair_callback(move |_| repaired.set_repaired());
         let database = guarded(&meter, || {
             if access == Access::Read {
                 let file = Overlay::new(Box::new(file))?;

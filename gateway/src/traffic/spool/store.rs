@@ -90,6 +90,8 @@ pub struct Figures {
     pub segments: u64,
     /// What all files of the spool take.
     pub file_bytes: u64,
+    /// The most that they may take.
+    pub size_bytes_max: u64,
     /// What is free on the file system; 0 when it cannot be asked.
     pub free_bytes: u64,
 }
@@ -158,6 +160,7 @@ impl Store {
         Figures {
             segments: self.segments.len() as u64,
             file_bytes: self.file_bytes(),
+            size_bytes_max: self.settings.size_bytes_max,
             free_bytes: self.disk.free_bytes().unwrap_or(0),
             ..self.figures
         }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::files::Files;
 use super::segment::COMMIT_BYTES_MAX;
-use super::store::Store;
+use super::store::{Figures, Store};
 use super::{DiskHealth, SpoolCommand, SpoolReport, SpoolSettings};
 use crate::clock::Clock;
 use crate::traffic::message::Tick;
@@ -101,6 +101,7 @@ pub fn start(settings: SpoolSettings, clock: Clock) -> Result<Writer, SpoolError
         reports: reports_out,
         keep_at: Tick::NEVER,
         try_at: Tick::NEVER,
+        told: Figures::default(),
     };
     thread::Builder::new()
         .name("spool".into())
@@ -128,6 +129,8 @@ struct Writing {
     keep_at: Tick,
     /// When a failing disk is tried.
     try_at: Tick,
+    /// The counts that were told last.
+    told: Figures,
 }
 
 impl Writing {
@@ -247,7 +250,13 @@ impl Writing {
 
     /// Gives whether anybody listens.
     fn tell(&mut self) -> bool {
-        let mut reports = self.store.take_reports().into_iter();
+        let mut reports = self.store.take_reports();
+        let figures = self.store.figures();
+        if figures != self.told {
+            self.told = figures;
+            reports.push(SpoolReport::Figures(figures));
+        }
+        let mut reports = reports.into_iter();
         reports.all(|report| self.reports.blocking_send(report).is_ok())
     }
 }

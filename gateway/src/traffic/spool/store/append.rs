@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::mend::Mend;
 use super::trouble;
 use super::{Name, Now, Segment, Store};
 use crate::traffic::message::{ClassId, WallTime};
@@ -94,7 +95,7 @@ impl Store {
         }
         match self.write(number, now) {
             Err(Fault::Damaged(why)) => {
-                self.mend(number, &why, now)?;
+                self.mend(number, Mend::Damaged(&why), now)?;
                 self.write(number, now)?;
             }
             written => written?,

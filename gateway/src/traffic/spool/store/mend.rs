@@ -1,5 +1,7 @@
 //! A segment that redb cannot use any more: it is set aside, what stands whole in it is carved out of the
-//! raw file into a new one of the same name and positions, and what is not recovered is told.
+//! raw file into a new one of the same name and positions, and what is not recovered is told. A crash
+//! that cuts a commit short is mended the same way, since nothing tells it from a last commit that was
+//! whole and is damaged now: redb drops either without a word.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,6 +25,15 @@ const PAGE_BYTES: usize = 4096;
 /// How redb says that it has made a file; written last.
 const REDB_MAGIC_BYTES: usize = 9;
 
+/// Why a segment is mended.
+#[derive(Clone, Copy)]
+pub(super) enum Mend<'a> {
+    /// The file is damaged, in this way; it is kept aside.
+    Damaged(&'a str),
+    /// redb went back behind the last commit: it was cut short, or is damaged.
+    CutShort,
+}
+
 /// What was carved out of a file.
 struct Carved {
     blocks: BTreeMap<u64, Vec<u8>>,
@@ -32,7 +43,7 @@ struct Carved {
 
 impl Store {
     /// Mends a segment. Afterwards it can be used again, or it is gone.
-    pub(super) fn mend(&mut self, number: u32, why: &str, now: Now) -> Result<(), Fault> {
+    pub(super) fn mend(&mut self, number: u32, why: Mend<'_>, now: Now) -> Result<(), Fault> {
         self.close(number);
         let name = self.name(number)?;
         let raw = match self.disk.open(&name.to_string(), Access::Read) {
@@ -56,9 +67,14 @@ impl Store {
         let kept = head.unsettled.count() > 0;
         if kept {
             self.write_mended(number, &mending, &head, &carved, now)?;
+            // The mended one has to last before the damaged one gives up its name: after a power cut
+            // nobody carves what is set aside.
+            self.disk.sync_folder()?;
         }
-        if !raw.is_empty() {
-            self.set_aside(&name.to_string())?;
+        match why {
+            Mend::Damaged(_) if !raw.is_empty() => self.set_aside(&name.to_string())?,
+            _ if !kept => return self.unlink(number),
+            _ => {}
         }
         if kept {
             self.disk.rename(&mending, &name.to_string())?;
@@ -66,6 +82,19 @@ impl Store {
         self.disk.sync_folder()?;
         self.tell_mended(number, why, known, &carved, &head);
         self.take_in_mended(number, &name, head, kept)
+    }
+
+    /// Whether the file has more than the commit that redb went back to.
+    pub(super) fn is_behind(&self, number: u32, head: Option<&Head>) -> Result<bool, Fault> {
+        let name = self.name(number)?.to_string();
+        let carved = carve(&raw(&*self.disk.open(&name, Access::Read)?)?, number);
+        let latest = carved.head.map_or(0, |head| head.generation);
+        let (generation, mut more) = (head.map_or(0, |head| head.generation), carved.written);
+        let known = head.into_iter().flat_map(|head| head.written.iter());
+        known.for_each(|range| {
+            more.remove(range);
+        });
+        Ok(latest > generation || more.count() > 0)
     }
 
     /// The head for what was carved: what is known here, else what the file says.
@@ -165,7 +194,14 @@ impl Store {
         Ok(())
     }
 
-    fn tell_mended(&mut self, number: u32, why: &str, known: bool, carved: &Carved, head: &Head) {
+    fn tell_mended(
+        &mut self,
+        number: u32,
+        why: Mend<'_>,
+        known: bool,
+        carved: &Carved,
+        head: &Head,
+    ) {
         let Some(segment) = self.segments.get(&number) else {
             return;
         };
@@ -184,6 +220,13 @@ impl Store {
         }
         let class = segment.class;
         let recovered = head.unsettled.count();
+        let Mend::Damaged(why) = why else {
+            tracing::warn!(
+                "The last commit to segment {number} of the spool in {} is not whole: the gateway or the machine ended meanwhile, or the medium is damaged; the segment has {recovered} messages",
+                self.disk.place(),
+            );
+            return;
+        };
         tracing::error!(
             "Segment {number} of the spool in {} is damaged ({why}) and was set aside: {recovered} messages were recovered, {} are lost{}; check the medium (kernel log, SMART), and remove the .damaged files when you have seen them",
             self.disk.place(),

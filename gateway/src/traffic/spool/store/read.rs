@@ -2,6 +2,7 @@
 
 use std::ops::{ControlFlow, Range};
 
+use super::mend::Mend;
 use super::{Now, Store};
 use crate::traffic::message::{ClassId, Message, Tick};
 use crate::traffic::settle::Outcome;
@@ -82,7 +83,7 @@ impl Store {
         }
         match self.read_segment(number, within.clone(), bytes_max, now) {
             Err(Fault::Damaged(why)) => {
-                self.mend(number, &why, now)?;
+                self.mend(number, Mend::Damaged(&why), now)?;
                 match self.read_segment(number, within.clone(), bytes_max, now) {
                     Err(Fault::Damaged(_)) => Ok(self.give_up(number, within)),
                     read => read,

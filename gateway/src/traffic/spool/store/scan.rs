@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::mend::Mend;
 use super::names::{BALLAST, LEDGER, LEDGER_NEW, Name, PROBE, What};
 use super::{Now, Segment, Store};
 use crate::traffic::message::ClassId;
@@ -62,7 +63,15 @@ impl Store {
     pub(super) fn scan_segment(&mut self, number: u32, now: Now) -> Result<(), Fault> {
         let name = self.name(number)?.to_string();
         let file = SegmentFile::open(&*self.disk, &name, Access::Read);
-        match file.and_then(|file| file.head(number)) {
+        let head = file.and_then(|file| Ok((file.head(number)?, file.meter().repaired())));
+        let (head, repaired) = match head {
+            Ok((head, repaired)) => (Ok(head), repaired),
+            Err(fault) => (Err(fault), false),
+        };
+        match head {
+            Ok(head) if repaired && self.is_behind(number, head.as_ref())? => {
+                self.mend(number, Mend::CutShort, now)?;
+            }
             Ok(Some(head)) => {
                 for stamp in &head.stamps {
                     self.boots.learn(*stamp);
@@ -74,8 +83,12 @@ impl Store {
             }
             // It was being made when the gateway ended.
             Ok(None) => self.unlink(number)?,
+<<<<<<< HEAD
+            Err(Fault::Damaged(why)) => self.mend(number, Mend::Damaged(&why), now)?,
+=======
             Err(Fault::Damaged(_)) if self.only_looks => {}
             Err(Fault::Damaged(why)) => self.mend(number, &why, now)?,
+>>>>>>> store
             Err(Fault::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Its folder is gone, or somebody removed it; what was in it was never told.
                 self.segments.remove(&number);

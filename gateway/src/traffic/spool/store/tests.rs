@@ -4,8 +4,11 @@
 
 mod damage;
 mod failing;
+mod flips;
+mod forgetful;
 mod look;
 mod model;
+mod power;
 
 use std::ops::Range;
 use std::path::Path;

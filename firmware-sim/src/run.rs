@@ -1,0 +1,274 @@
+//! One run, from the first look at the gateway to the account: the wiring, on one page. A door.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "wires the run: runtime, clock, timers"
+)]
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tidegate_device::Tick;
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::account::{Account, Run};
+use crate::address::Address;
+use crate::clock::Clock;
+use crate::fleet;
+use crate::fleet::stage::{Stage, Tally};
+use crate::ledger::DeviceLedger;
+use crate::limits::{self, TooFewFiles};
+use crate::probe::{NoGateway, probe};
+use crate::progress::Progress;
+use crate::scenario::Scenario;
+use crate::watch::arrivals::{Arrivals, STARTS_MAX};
+use crate::watch::{Watch, WatchError, WatchOrder};
+use crate::wire::Protocol;
+
+/// When nothing new arrived for so long, what is missing is missing.
+const QUIET_MAX: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// How many devices.
+    pub devices: u32,
+    /// What they go through.
+    pub scenario: Scenario,
+    /// What they speak.
+    pub protocol: Protocol,
+    /// The gateway.
+    pub connect: Address,
+    /// The far end, when what arrives is to be counted.
+    pub watch: Option<Address>,
+    /// Of all chance.
+    pub seed: u64,
+}
+
+/// A run that did not start. All are the operator's to mend; nothing was sent.
+#[derive(Debug)]
+pub enum StartError {
+    /// Too many devices for this system.
+    Files(TooFewFiles),
+    /// A name that nobody knows.
+    Name(Address, io::Error),
+    /// No gateway, or none for this fleet.
+    Gateway(Address, NoGateway),
+    /// The far end cannot be watched.
+    Watch(Address, WatchError),
+    /// The system gives no event loop.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(error) => write!(f, "{error}"),
+            Self::Name(address, error) => {
+                write!(
+                    f,
+                    "{address}: the name cannot be resolved ({error}); use an address"
+                )
+            }
+            Self::Gateway(address, what) => write!(f, "no gateway at {address}: {what}"),
+            Self::Watch(address, error) => write!(
+                f,
+                "the far end cannot be watched at {address}: {error}; start it, or leave --watch out"
+            ),
+            Self::Runtime(error) => write!(f, "the system gives no event loop: {error}"),
+        }
+    }
+}
+
+/// Plays the order's scenario. `stop` ends it early; `progress` is told how it goes, each second.
+///
+/// # Errors
+/// When it cannot start.
+pub fn play(
+    order: &Order,
+    stop: impl Future<Output = ()>,
+    mut progress: impl FnMut(&Progress),
+) -> Result<Account, StartError> {
+    limits::make_room_for(order.devices).map_err(StartError::Files)?;
+    let address = resolve(&order.connect)?;
+    probe(address, order.protocol)
+        .map_err(|what| StartError::Gateway(order.connect.clone(), what))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let clock = Clock::start();
+    let stage = Rc::new(stage(order, clock));
+    let watch = watch(order, &stage, clock)?;
+    let running = Running {
+        order,
+        clock,
+        watch,
+        memory_before: limits::memory_bytes(),
+        memory_max: Cell::new(0),
+        stage,
+    };
+    let fleet = async {
+        // The ramp begins when the clock does, not when the watcher was ready.
+        fleet::play(&running.stage, clock, address, order.devices).await
+    };
+    let ledgers = LocalSet::new().block_on(&runtime, async {
+        let mut stop = std::pin::pin!(stop);
+        let ledgers = running
+            .until_done(fleet, stop.as_mut(), &mut progress)
+            .await;
+        running.let_settle(&ledgers, stop).await;
+        ledgers
+    });
+    Ok(running.account(&ledgers))
+}
+
+fn stage(order: &Order, clock: Clock) -> Stage {
+    let wall = clock.start_wall_millis();
+    Stage {
+        scenario: order.scenario.clone(),
+        protocol: order.protocol,
+        seed: order.seed,
+        first_boot: first_boot(wall),
+        wall_millis: wall,
+        stopped: Cell::new(None),
+        tally: Tally::default(),
+    }
+}
+
+/// Starts of runs that are a millisecond or more apart, and less than a quarter of an hour, have
+/// different numbers.
+const fn first_boot(wall_millis: i64) -> u32 {
+    (wall_millis as u32 % (u32::MAX / STARTS_MAX)) * STARTS_MAX
+}
+
+fn watch(order: &Order, stage: &Stage, clock: Clock) -> Result<Option<Watch>, StartError> {
+    let Some(address) = &order.watch else {
+        return Ok(None);
+    };
+    let watch_order = WatchOrder {
+        address: resolve(address)?,
+        protocol: order.protocol,
+        client_id: format!("sim-watch-{:08x}", stage.first_boot),
+        clock,
+    };
+    let mut end = Tick::ZERO;
+    let ends = stage.scenario.phases().map(|phase| {
+        end = end.after(phase.length);
+        end
+    });
+    let arrivals = Arrivals::new(order.devices, stage.first_boot, ends.collect());
+    Watch::start(watch_order, arrivals)
+        .map(Some)
+        .map_err(|error| StartError::Watch(address.clone(), error))
+}
+
+fn resolve(address: &Address) -> Result<std::net::SocketAddr, StartError> {
+    address
+        .resolve()
+        .map_err(|error| StartError::Name(address.clone(), error))
+}
+
+/// A run that goes on.
+struct Running<'o> {
+    order: &'o Order,
+    clock: Clock,
+    watch: Option<Watch>,
+    memory_before: u64,
+    memory_max: Cell<u64>,
+    stage: Rc<Stage>,
+}
+
+impl Running<'_> {
+    async fn until_done(
+        &self,
+        fleet: impl Future<Output = Vec<DeviceLedger>>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        progress: &mut impl FnMut(&Progress),
+    ) -> Vec<DeviceLedger> {
+        let mut fleet = std::pin::pin!(fleet);
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                ledgers = &mut fleet => return ledgers,
+                () = &mut stop, if self.stage.stopped.get().is_none() => {
+                    self.stage.stopped.set(Some(self.clock.now()));
+                }
+                _ = seconds.tick() => {
+                    self.memory_max.set(self.memory_max.get().max(limits::memory_bytes()));
+                    progress(&self.progress());
+                }
+            }
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let now = self.clock.now();
+        let tally = &self.stage.tally;
+        let (_, phase, _) = self.stage.scenario.at(now);
+        Progress {
+            since_start: now.since(Tick::ZERO),
+            phase: if now >= self.stage.end() {
+                "waiting for answers"
+            } else {
+                phase.name
+            },
+            devices: self.order.devices,
+            up: tally.up.get(),
+            sent: tally.sent.get(),
+            resent: tally.resent.get(),
+            unanswered: tally.asked.get().saturating_sub(tally.answered.get()),
+            arrived: self.watch.as_ref().map(Watch::arrived),
+        }
+    }
+
+    /// Waits for what is on its way to the far end.
+    async fn let_settle(
+        &self,
+        ledgers: &[DeviceLedger],
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) {
+        let Some(watch) = &self.watch else { return };
+        let starts = ledgers.iter().flat_map(|ledger| &ledger.starts);
+        let streams = starts.flat_map(|start| &start.streams);
+        let sent: u64 = streams.map(|stream| stream.sent.count()).sum();
+        let (mut arrived, mut since) = (watch.arrived(), self.clock.now());
+        while arrived < sent && self.clock.now().since(since) < QUIET_MAX {
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                // After a stop it is done already, and must not be asked again.
+                () = &mut stop, if self.stage.stopped.get().is_none() => return,
+            }
+            if watch.arrived() > arrived {
+                (arrived, since) = (watch.arrived(), self.clock.now());
+            }
+        }
+    }
+
+    fn account(self, ledgers: &[DeviceLedger]) -> Account {
+        let end = self.stage.end();
+        let seconds = end.since(Tick::ZERO).as_secs_f64();
+        let tally = &self.stage.tally;
+        let memory = self.memory_max.get().saturating_sub(self.memory_before);
+        let run = Run {
+            devices: self.order.devices,
+            protocol: self.order.protocol.name(),
+            seed: self.order.seed,
+            seconds,
+            stopped: self.stage.stopped.get().is_some(),
+            sent_per_second: tally.sent.get() as f64 / seconds.max(0.001),
+            connections_refused: tally.refused.get(),
+            connections_broken: tally.broken.get(),
+            memory_per_device_bytes: memory / u64::from(self.order.devices.max(1)),
+        };
+        let arrivals = self.watch.and_then(Watch::finish);
+        let phases: Vec<_> = self.stage.scenario.phases().map(|p| p.name).collect();
+        Account::new(run, ledgers, arrivals.as_ref(), &phases)
+    }
+}
