@@ -83,12 +83,8 @@ impl Store {
             }
             // It was being made when the gateway ended.
             Ok(None) => self.unlink(number)?,
-<<<<<<< HEAD
-            Err(Fault::Damaged(why)) => self.mend(number, Mend::Damaged(&why), now)?,
-=======
             Err(Fault::Damaged(_)) if self.only_looks => {}
-            Err(Fault::Damaged(why)) => self.mend(number, &why, now)?,
->>>>>>> store
+            Err(Fault::Damaged(why)) => self.mend(number, Mend::Damaged(&why), now)?,
             Err(Fault::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // Its folder is gone, or somebody removed it; what was in it was never told.
                 self.segments.remove(&number);
