@@ -168,16 +168,16 @@ fn does_it_start_with_torn_and_foreign_segments_and_send_all_others() {
     fs::write(site.spool().join("critical.7fffff00.redb"), "").unwrap();
     fs::write(site.spool().join("sure.7fffff01.redb"), vec![0; 8192]).unwrap();
     site.begin();
-    // Each is told, with what came of it.
-    for class in ["sure", "normal"] {
-        let name = of(class);
-        wait_until("the damaged file is set aside", SOON, || !name.exists());
-    }
-    let told = site.gateway.wait_for_line("was set aside", SOON);
-    assert!(
-        told.contains("recovered") && told.contains("lost"),
-        "{told}"
-    );
+    // Each is told, with what came of it, and kept for who wants to look.
+    wait_until("both damaged files are told", SOON, || {
+        let lines = site.gateway.lines();
+        let told = lines.iter().filter(|line| {
+            let words = ["was set aside", "recovered", "lost"];
+            words.iter().all(|word| line.contains(word))
+        });
+        told.count() == 2
+    });
+    assert_eq!(files_in(&site.spool(), ".damaged").len(), 2);
     site.recover();
     site.far.wait_for_all(&load, &[0], HOME);
     // It takes and keeps new ones.
