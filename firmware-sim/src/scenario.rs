@@ -4,6 +4,9 @@
 
 mod file;
 pub mod orders;
+#[cfg(test)]
+mod tests;
+mod written;
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_tcp_quickack;
 use tidegate_device::Tick;
 
 use crate::clock::Clock;
@@ -265,6 +266,9 @@ impl Line {
         match self.stream.read(room)? {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             length => {
+                // Acknowledged at once: a broker with Nagle's algorithm on would hold the next message
+                // back until then, 40 ms that are not the gateway's. It lasts until the next read.
+                let _ = set_tcp_quickack(&self.stream, true);
                 self.filled += length;
                 Ok(())
             }

@@ -10,7 +10,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -22,6 +21,7 @@ use crate::control::admin::{routes, supervisor};
 use crate::control::config::Config;
 use crate::control::logging::ACCOUNT;
 use crate::control::shutdown::Shutdown;
+use crate::control::spool::routes::{self as spool_routes, Desk};
 use crate::traffic::accept::listener::{Listener, ListenerError};
 use crate::traffic::accept::source;
 use crate::traffic::drive::{Disk, Drive};
@@ -29,6 +29,7 @@ use crate::traffic::lanes::Phase;
 use crate::traffic::relay::{Relay, RelaySettings};
 use crate::traffic::send::upstream;
 use crate::traffic::settle::kept;
+use crate::traffic::spool::request;
 use crate::traffic::spool::writer::{self, SpoolError};
 use crate::traffic::status;
 
@@ -83,10 +84,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let admin = Admin::bind(config.admin.bind, &config.gateway.state_dir);
     let admin = admin.map_err(RunError::Admin)?;
     let policy = config.spool.policy.clone();
+    let classes = config.spool.classes.iter();
+    let class_names = classes.map(|class| Arc::clone(&class.name)).collect();
     let writer = writer::start(config.spool, clock).map_err(RunError::Spool)?;
+    let (requests, requested) = request::channel();
+    let desk_writer = writer.commands.downgrade();
     let disk = Disk {
         commands: writer.commands,
         reports: writer.reports,
+        requested,
     };
     let (ask, asked) = status::channel();
     let mut relay = Relay::new(&RelaySettings {
@@ -106,6 +112,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let rules = config.compiled;
     let question = Arc::new(Question::new(ask, clock, watch_phase.clone()));
     let reading = routes::reading(config.gateway.id.clone(), Arc::clone(&question));
+    let changing = spool_routes::changing(Desk {
+        gateway: config.gateway.id.clone(),
+        classes: class_names,
+        writer: desk_writer,
+        requests,
+        path: Arc::clone(&question),
+    });
     let [urgent, bulk] = ends.commands;
 
     let mut doors = Doors::default();
@@ -125,7 +138,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     if let Some(address) = admin.local_addr() {
         tracing::info!(target: ACCOUNT, "telling how it is at http://{address}");
     }
-    doors.open(admin.serve(reading, Router::new(), watch_phase.clone()));
+    doors.open(admin.serve(reading, changing, watch_phase.clone()));
     doors.open(supervisor::run(question, watch_phase.clone()));
     // The relay's end waits until nobody has lanes.
     drop(ends.lanes);

@@ -43,6 +43,7 @@ mod shutdown;
 mod simulation;
 mod slow_uplink;
 mod source_login;
+mod spool_commands;
 mod spool_folder;
 mod spool_start;
 mod two_connections;

@@ -1,32 +1,38 @@
 //! The whole path under a simulated clock: seeded devices that resend, a cloud that stalls, drops,
-//! reorders PUBACKs, refuses and goes away. After each step the ledger balances and is held against
+//! reorders PUBACKs, refuses and goes away, a disk that is slow, full, failing or damaged, and a gateway
+//! that is killed, or stopped, and starts again on what the disk kept. After each step the ledger balances and is held against
 //! what both ends counted themselves. A failure names the seed and the step: run that seed alone with
 //! `TIDEGATE_SEED=n`; the number of seeds is `TIDEGATE_SEEDS` (1,000 unless said), counted from
 //! `TIDEGATE_SEED` if both are given.
 
 mod cloud;
 mod device;
+mod disk;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::traffic::accept::Protocol;
 use tidegate::traffic::lanes::Batch;
-use tidegate::traffic::message::{ClassId, Message, Tick, WallTime};
+use tidegate::traffic::message::{ClassId, Message, MessageId, QoS, Tick, WallTime};
 use tidegate::traffic::queue::{ClassSettings, Delivery};
 use tidegate::traffic::relay::{Relay, RelaySettings};
 use tidegate::traffic::send::{Link, PropertiesPolicy, RemoteSettings, UplinkSettings};
 use tidegate::traffic::settle::Outcome;
-use tidegate::traffic::spool::SpoolPolicy;
+use tidegate::traffic::spool::replay::READ_AHEAD_BYTES;
+use tidegate::traffic::spool::{Order, SpoolPolicy};
 
 use cloud::Cloud;
 use device::Device;
+use disk::Disk;
 
 /// Steps of one seed in which anything may happen; then everything heals.
-const STEPS: u32 = 400;
+const STEPS: u32 = 250;
 /// Turns that healing may take before it counts as stuck.
 const HEALING_TURNS_MAX: u32 = 20_000;
+/// How long a stop waits for the disk.
+const WRITE_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
@@ -77,17 +83,30 @@ impl Dice {
 
 struct World {
     dice: Dice,
+    settings: RelaySettings,
     relay: Relay,
     classes: Vec<ClassSettings>,
-    memory_max: u64,
     devices: Vec<Device>,
     cloud: Cloud,
+    disk: Disk,
     now: Tick,
     step: u32,
-    /// Messages handed to the relay, by class: our own count.
+    step_micros: u64,
+    /// Times in 1000 that the gateway is killed, or stopped, in a step.
+    ends_permille: u64,
+    /// Of this life of the gateway: messages handed to the relay, by class: our own count; all that it
+    /// numbered; and what the cloud had refused before.
     handed: Vec<u64>,
+    numbered: u64,
+    met: u64,
+    /// Delivered in earlier lives.
+    delivered: u64,
+    /// Shed or superseded in earlier lives, by class.
+    given_up: Vec<u64>,
     /// The lanes of the first class and of the rest.
     lanes: [VecDeque<Batch>; 2],
+    /// Identities of what may expire, or goes with QoS 0.
+    may_miss: HashSet<String>,
 }
 
 impl World {
@@ -95,29 +114,40 @@ impl World {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d);
         let memory_max = (16 * 1024) << dice.below(7);
         let classes = classes(&mut dice, memory_max);
+        let mut disk = Disk::new(&mut dice, &classes);
+        let now = Tick::START;
         let settings = RelaySettings {
             gateway: "sim".into(),
-            epoch: seed,
+            epoch: dice.next(),
             memory_bytes_max: memory_max,
             classes: classes.clone(),
             uplink: uplink(&mut dice),
-            spool: SpoolPolicy::default(),
-            next_segment: 1,
+            spool: policy(&mut dice),
+            next_segment: disk.open(&mut dice, now),
         };
         let mut relay = Relay::new(&settings);
         let devices = (0..1 + dice.below(6))
             .map(|index| Device::new(index, classes.len(), &mut relay, &mut dice))
             .collect();
         let connections = settings.uplink.connections;
+        let protocol = settings.uplink.protocol;
         Self {
-            cloud: Cloud::new(&mut dice, connections, settings.uplink.protocol),
+            cloud: Cloud::new(&mut dice, connections, protocol, &classes),
+            disk,
+            settings,
             relay,
-            memory_max,
             devices,
-            now: Tick::from_micros(1),
+            now,
             step: 0,
+            step_micros: [30_000, 30_000, 100_000, 400_000][dice.below(4) as usize],
+            ends_permille: dice.below(3) * 4,
             handed: vec![0; classes.len() + 1],
+            numbered: 0,
+            met: 0,
+            delivered: 0,
+            given_up: vec![0; classes.len()],
             lanes: Default::default(),
+            may_miss: HashSet::new(),
             classes,
             dice,
         }
@@ -128,25 +158,42 @@ impl World {
             self.step += 1;
             self.devices_act();
             self.cloud.trouble(&mut self.dice, self.now);
+            self.disk.trouble(&mut self.dice, self.now);
             self.turn();
+            if self.dice.permille(self.ends_permille) {
+                match self.dice.permille(700) {
+                    true => self.crash(),
+                    false => self.stop(),
+                }
+            }
         }
-        if self.dice.permille(200) {
+        if self.dice.permille(100) {
             return self.finish();
         }
         self.cloud.heal();
+        self.disk.heal();
+        self.step_micros = self.step_micros.min(100_000);
         let mut turns = 0;
-        while !(self.relay.is_idle() && self.devices.iter().all(Device::is_done)) {
+        while !self.is_home() {
             turns += 1;
             assert!(
                 turns < HEALING_TURNS_MAX,
-                "stuck: {:?}, {:?}",
+                "stuck: {:?}, {:?} on disk, {:?}",
                 self.relay.waiting(),
+                self.disk.ids().collect::<Vec<_>>(),
                 self.relay
             );
             self.devices_resend();
             self.turn();
         }
         self.check_ends();
+    }
+
+    fn is_home(&self) -> bool {
+        let on_disk = self.relay.waiting().iter().any(|class| class.on_disk > 0);
+        let known = (0..self.classes.len()).all(|n| self.disk.knows_all(ClassId(n as u8)));
+        let done = self.devices.iter().all(Device::is_done);
+        known && done && !on_disk && self.relay.is_idle() && self.disk.is_empty()
     }
 
     /// The end in the middle of things: what is in the lanes is turned away, the rest counted out.
@@ -162,17 +209,94 @@ impl World {
         self.check();
     }
 
+    /// Killed: what is not committed is gone, and the last of what is settled is forgotten.
+    fn crash(&mut self) {
+        let forgotten = self.disk.crash();
+        self.cloud.may_come_back(forgotten);
+        self.begin_life();
+    }
+
+    /// Stopped as its task does it, by an operator who does not look whether the disk is well.
+    fn stop(&mut self) {
+        self.relay.drain();
+        for _ in 0..self.dice.below(20) {
+            self.turn();
+        }
+        let mends = self.dice.permille(700);
+        if mends {
+            self.disk.heal_for_now();
+        }
+        self.relay.stop();
+        let until = self.now.after(WRITE_MAX);
+        self.turn();
+        while !self.relay.is_written() && self.now < until {
+            self.turn();
+        }
+        let written = self.relay.is_written();
+        let lost = self.relay.finish();
+        let whole = written && self.disk.was_well(self.now);
+        assert!(lost == 0 || !whole, "{lost} lost at a clean stop");
+        self.pass_commands();
+        for batch in std::mem::take(&mut self.lanes).into_iter().flatten() {
+            for message in &batch.messages {
+                self.handed[message.class.index().min(self.classes.len())] += 1;
+            }
+            let _ = self.relay.turn_away(batch);
+        }
+        self.check();
+        self.disk.close(&mut self.dice, self.now);
+        let known = (0..self.classes.len()).all(|n| self.disk.knows_all(ClassId(n as u8)));
+        if known && whole {
+            for (index, waiting) in self.relay.waiting()[..self.classes.len()]
+                .iter()
+                .enumerate()
+            {
+                let there = self.disk.count(ClassId(index as u8));
+                assert_eq!(waiting.on_disk, there, "on disk of class {index}");
+            }
+        }
+        self.crash();
+    }
+
+    /// The gateway starts again on what the disk kept; devices bring what was not acknowledged.
+    fn begin_life(&mut self) {
+        self.check_promise();
+        self.delivered += self.delivered_now();
+        for class in 0..self.classes.len() {
+            self.given_up[class] += self.given_up_now(class);
+        }
+        self.cloud.gateway_ends(self.now);
+        self.lanes = Default::default();
+        self.handed.fill(0);
+        self.numbered = 0;
+        self.met = self.cloud.setbacks;
+        self.settings.epoch = self.dice.next();
+        self.settings.next_segment = self.disk.open(&mut self.dice, self.now);
+        self.relay = Relay::new(&self.settings);
+        for device in &mut self.devices {
+            device.meet(&mut self.relay);
+        }
+    }
+
     fn turn(&mut self) {
         self.drain_lanes();
         self.now = self
             .now
-            .after(Duration::from_micros(1 + self.dice.below(30_000)));
+            .after(Duration::from_micros(1 + self.dice.below(self.step_micros)));
         for event in self.cloud.events(&mut self.dice, self.now) {
             self.relay.link_event(event, self.now);
         }
-        let (set_aside, met) = (self.relay.setbacks(), self.cloud.setbacks);
+        for report in self.disk.step(&mut self.dice, self.now) {
+            self.relay.spool_report(report, self.now);
+        }
+        self.cloud.pass(self.disk.take_gone());
+        self.follow_overtaken();
+        let (set_aside, met) = (self.relay.setbacks(), self.cloud.setbacks - self.met);
         assert!(set_aside <= met, "{set_aside} set aside for {met} refusals");
         let (up, sent) = (self.cloud.up(), self.cloud.rest_sent());
+        let all_live = self.disk.knows_all(ClassId::FIRST)
+            && self.disk.count(ClassId::FIRST) == 0
+            && self.disk.gone_at.is_none();
         self.relay
             .turn(self.now, WallTime::from_micros(self.now.micros()));
         for link in Link::BOTH {
@@ -180,8 +304,9 @@ impl World {
                 self.cloud.command(link, command, &mut self.dice, self.now);
             }
         }
+        self.pass_commands();
         self.pass_notices();
-        if up == 1 && self.cloud.rest_sent() > sent {
+        if up == 1 && all_live && self.cloud.rest_sent() > sent {
             let waits = self.relay.queues().class(ClassId::FIRST).waiting();
             assert_eq!(
                 waits, 0,
@@ -189,6 +314,21 @@ impl World {
             );
         }
         self.check();
+    }
+
+    fn pass_commands(&mut self) {
+        while let Some(command) = self.relay.take_spool_command() {
+            self.disk.command(command, &mut self.dice, self.now);
+        }
+    }
+
+    /// Sending never waits for the disk: what it keeps waiting may be overtaken.
+    fn follow_overtaken(&mut self) {
+        for index in 0..self.classes.len() {
+            if self.disk.is_overtaken(ClassId(index as u8), self.now) {
+                self.cloud.may_be_overtaken(index);
+            }
+        }
     }
 
     fn devices_act(&mut self) {
@@ -245,7 +385,17 @@ impl World {
     fn hand_over(&mut self, batch: Batch) {
         for message in &batch.messages {
             self.handed[message.class.index().min(self.classes.len())] += 1;
-            self.cloud.receipt(message.body.payload());
+            self.numbered += 1;
+            let id = MessageId {
+                epoch: self.settings.epoch,
+                sequence: self.numbered,
+            };
+            self.cloud.receipt(id, message);
+            let class = message.class.index();
+            let unsure = message.qos == QoS::AtMostOnce && self.classes[class].keep_qos0;
+            if unsure || message.expires != Tick::NEVER {
+                self.may_miss.insert(identity_of(message.body.payload()));
+            }
         }
         self.relay.arrive(batch, self.now);
         self.pass_notices();
@@ -260,7 +410,7 @@ impl World {
             device.notices(notices, self.now);
             for (identity, class) in device.acknowledged().skip(before) {
                 let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;
-                let safe = self.cloud.has(identity);
+                let safe = self.cloud.has(identity) || self.disk.committed.contains(identity);
                 assert!(
                     safe || !guaranteed,
                     "{identity} acknowledged before it was safe"
@@ -278,34 +428,108 @@ impl World {
         for (account, handed) in ledger.accounts().iter().zip(&self.handed) {
             assert_eq!(account.received, *handed, "received of {}", account.class);
         }
-        let delivered: u64 = ledger
-            .accounts()
-            .iter()
-            .map(|a| a.ended(Outcome::Delivered))
-            .sum();
+        for (index, account) in ledger.accounts()[..self.classes.len()].iter().enumerate() {
+            let found = self.disk.found(ClassId(index as u8));
+            assert_eq!(account.found, found as i64, "found of {}", account.class);
+        }
+        let delivered = self.delivered + self.delivered_now();
         assert!(
             delivered <= self.cloud.taken(),
             "delivered {delivered}, arrived {}",
             self.cloud.taken()
         );
-        assert!(self.relay.queues().bytes() <= self.memory_max, "memory");
+        let read_ahead = READ_AHEAD_BYTES * self.classes.len() as u64;
+        let bytes_max = self.settings.memory_bytes_max + read_ahead;
+        let bytes = self.relay.queues().bytes();
+        assert!(bytes <= bytes_max, "{bytes} bytes in memory");
     }
 
-    fn check_ends(&self) {
+    fn delivered_now(&self) -> u64 {
+        let accounts = self.relay.ledger().accounts().iter();
+        accounts.map(|a| a.ended(Outcome::Delivered)).sum()
+    }
+
+    /// What was acknowledged is at the far end or on the disk, at every moment.
+    fn check_promise(&self) {
+        let on_disk = self.disk.identities();
         for device in &self.devices {
             for (identity, class) in device.acknowledged() {
                 let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;
-                let there = self.cloud.has(identity);
+                let there = on_disk.contains(identity.as_str()) || self.cloud.has(identity);
                 assert!(
-                    there || !guaranteed || self.cloud.refused(identity),
-                    "{identity} was acknowledged and is not at the far end"
+                    there || !guaranteed || self.is_excused(identity),
+                    "{identity} was acknowledged and is neither at the far end nor on the disk"
                 );
             }
         }
+        for (id, identity) in self.disk.ids() {
+            assert!(
+                self.cloud.knows(id, identity),
+                "{identity} stands as {id:?}"
+            );
+        }
+    }
+
+    /// Whether a message may be missing in spite of everything.
+    fn is_excused(&self, identity: &String) -> bool {
+        self.cloud.refused(identity) || self.disk.damaged.contains(identity)
+    }
+
+    fn check_ends(&self) {
+        self.check_promise();
+        let mut missing = vec![0; self.classes.len()];
+        for identity in &self.disk.committed {
+            let evicted = self.disk.evicted.contains(identity);
+            let may_go = evicted || self.may_miss.contains(identity);
+            let class = class_of(identity);
+            let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;
+            if self.cloud.has(identity) || may_go || self.is_excused(identity) {
+                continue;
+            }
+            assert!(
+                !guaranteed,
+                "{identity} was on the disk and did not come home"
+            );
+            missing[class] += 1;
+        }
+        // Shed or superseded in memory while it was on its way to the disk.
+        for (class, missing) in missing.into_iter().enumerate() {
+            let given_up = self.given_up[class] + self.given_up_now(class);
+            assert!(
+                missing <= given_up,
+                "{missing} of class {class} were on the disk and did not come home, and {given_up} were given up"
+            );
+        }
+    }
+
+    fn given_up_now(&self, class: usize) -> u64 {
+        let account = &self.relay.ledger().accounts()[class];
+        account.ended(Outcome::Shed) + account.ended(Outcome::Superseded)
     }
 
     fn delivered(&self) -> u64 {
         self.cloud.distinct()
+    }
+}
+
+/// What a payload begins with: device, class and number.
+fn identity_of(payload: &[u8]) -> String {
+    let text = std::str::from_utf8(payload).unwrap();
+    text.split(' ').next().unwrap().to_owned()
+}
+
+/// The class that is part of an identity.
+fn class_of(identity: &str) -> usize {
+    identity.split('/').nth(1).unwrap().parse().unwrap()
+}
+
+fn policy(dice: &mut Dice) -> SpoolPolicy {
+    SpoolPolicy {
+        commit_interval: Duration::from_millis(1 + dice.below(500)),
+        spool_after: Duration::from_millis(100 + dice.below(4000)),
+        backlog_share_permille: 50 + dice.below(900) as u32,
+        live_share_min_permille: 50 + dice.below(900) as u32,
+        replay_rate_bytes_max: dice.permille(200).then(|| 100_000 + dice.below(400_000)),
     }
 }
 
@@ -326,10 +550,13 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
             ttl: None,
             queue_bytes_max,
             client_bytes_max: queue_bytes_max >> dice.below(3),
-            // QoS 0 has no second chance, so a doubled alarm would overtake it.
             spool_bytes_max: None,
-            order: tidegate::traffic::spool::Order::LiveFirst,
-            replay_topic: None,
+            order: match dice.permille(500) {
+                true => Order::Strict,
+                false => Order::LiveFirst,
+            },
+            replay_topic: dice.permille(200).then(|| "replay/{topic}".into()),
+            // QoS 0 has no second chance, so a doubled alarm would overtake it.
             keep_qos0: index > 0 && dice.permille(200),
         }
     };

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tidegate_device::Tick;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -35,6 +36,8 @@ const BLOCKED_MAX: Duration = Duration::from_secs(30);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// The same after a stop: somebody sits and waits for the account.
 const STOPPED_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// What the TCP stack of a small device has for one connection. Linux takes twice as much.
+const SEND_BUFFER_BYTES: usize = 8 * 1024;
 /// A server that sends a packet larger than this to a device is none: all it has to say is CONNACK
 /// and PUBACK.
 const PARTIAL_MAX: usize = 4 * 1024;
@@ -68,7 +71,7 @@ pub(super) async fn live(mut unit: Box<Unit>, shared: Rc<Shared>) -> DeviceLedge
     loop {
         let now = shared.clock.now();
         socket.listen(now, &mut unit, &shared.stage);
-        if shared.is_done(&unit, now) {
+        if shared.is_done(unit.is_idle() && socket.pending.is_empty(), now) {
             break;
         }
         let mut until = shared.turn(now, &mut unit, &mut socket);
@@ -105,13 +108,14 @@ impl Shared {
         }
     }
 
-    fn is_done(&self, unit: &Unit, now: Tick) -> bool {
+    /// Whether a device that has all delivered, or has not, is to go home.
+    fn is_done(&self, delivered: bool, now: Tick) -> bool {
         let drain_max = match self.stage.stopped.get() {
             Some(_) => STOPPED_DRAIN_MAX,
             None => DRAIN_MAX,
         };
         let end = self.stage.end();
-        now > end && (unit.is_idle() || now >= end.after(drain_max))
+        now > end && (delivered || now >= end.after(drain_max))
     }
 
     fn turn(&self, now: Tick, unit: &mut Unit, socket: &mut Socket) -> Wake {
@@ -144,8 +148,11 @@ impl Socket {
             self.lost(now, unit, &shared.stage);
             return;
         };
-        // Without it an alarm would wait for the acknowledgement of the reading before it. That it
-        // cannot be set is no reason to stay away.
+        // Without it a device would hide megabytes in the kernel, and readings would grow old there
+        // instead of being superseded.
+        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+        // Without it an alarm would wait for the acknowledgement of the reading before it. That
+        // neither can be set is no reason to stay away.
         let _ = stream.set_nodelay(true);
         self.stream = Some(stream);
         let mut out = Vec::with_capacity(64);

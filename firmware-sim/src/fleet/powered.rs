@@ -41,11 +41,16 @@ pub(super) struct Around<'a> {
 }
 
 impl Powered {
-    /// Takes the samples that are due and sends what can go, one moment after the other: what a
+    /// Takes the samples that are due by `sample_until` and sends what can go, one moment after the other: what a
     /// late turn has to make up for must not look as if readings had been superseded. Gives what to
     /// do with the connection, and when the next turn is due.
-    pub(super) fn turn(&mut self, now: Tick, around: &mut Around<'_>) -> (Link, Tick) {
-        let sample_until = now.min(around.stage.end());
+    pub(super) fn turn(
+        &mut self,
+        now: Tick,
+        sample_until: Tick,
+        around: &mut Around<'_>,
+    ) -> (Link, Tick) {
+        let sample_until = sample_until.min(around.stage.end());
         loop {
             let sampled = self.sample_one_moment(sample_until, around.signal);
             self.device.report(sample_until);
@@ -64,6 +69,11 @@ impl Powered {
                 Next::Change(link) => return (link, now),
             }
         }
+    }
+
+    /// Whether no sample is due by `until` any more.
+    pub(super) fn has_sampled(&mut self, until: Tick, stage: &Stage) -> bool {
+        self.device.sampler_mut().next_due() > until.min(stage.end())
     }
 
     /// What a server sent.

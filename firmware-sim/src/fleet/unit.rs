@@ -37,6 +37,16 @@ pub struct Unit {
     signal: Signal,
     ledger: DeviceLedger,
     obeyed: Obeyed,
+    standing: Standing,
+}
+
+/// The orders that stand, and until when. Samples that were due before they ended are taken under
+/// them, however late the turn comes: the same seed makes the same samples.
+#[derive(Debug)]
+struct Standing {
+    until: Tick,
+    network: bool,
+    caught_up: bool,
 }
 
 /// The orders that were carried out last.
@@ -81,6 +91,11 @@ impl Unit {
             signal: Signal::new(Chance::new(seed ^ u64::from(index)).draw()),
             ledger: DeviceLedger::default(),
             obeyed: Obeyed::default(),
+            standing: Standing {
+                until: Tick::ZERO,
+                network: true,
+                caught_up: true,
+            },
         }
     }
 
@@ -92,36 +107,48 @@ impl Unit {
                 until: self.start,
             };
         }
-        let (orders, stand_until, power_went) = self.obey(now, stage);
-        let cut = power_went || self.obey_network(now, orders);
-        let Some(powered) = &mut self.powered else {
-            return Turn {
-                link: Link::Cut,
-                until: stand_until,
-            };
-        };
-        if cut {
-            return Turn {
-                link: Link::Cut,
-                until: now,
-            };
+        if now >= self.standing.until && !self.standing.caught_up {
+            let last = Tick::from_micros(self.standing.until.micros().saturating_sub(1));
+            let (link, _) = self.live(now, last, stage, may_write, out);
+            let powered = self.powered.as_mut();
+            self.standing.caught_up = powered.is_none_or(|p| p.has_sampled(last, stage));
+            return Turn { link, until: now };
         }
-        let (link, until) = powered.turn(
-            now,
-            &mut Around {
-                stage,
-                signal: &mut self.signal,
-                ledger: &mut self.ledger,
-                topic_prefix: &self.topic_prefix,
-                network: orders.network,
-                may_write,
-                out,
-            },
-        );
+        let (orders, power_went) = self.obey(now, stage);
+        let cut = power_went || self.obey_network(now, orders);
+        let (link, until) = if cut {
+            (Link::Cut, now)
+        } else {
+            self.live(now, now, stage, may_write, out)
+        };
         Turn {
             link,
-            until: until.min(stand_until),
+            until: until.min(self.standing.until),
         }
+    }
+
+    /// A device with power samples what is due by `sample_until`, and sends.
+    fn live(
+        &mut self,
+        now: Tick,
+        sample_until: Tick,
+        stage: &Stage,
+        may_write: bool,
+        out: &mut Vec<u8>,
+    ) -> (Link, Tick) {
+        let Some(powered) = &mut self.powered else {
+            return (Link::Cut, Tick::NEVER);
+        };
+        let mut around = Around {
+            stage,
+            signal: &mut self.signal,
+            ledger: &mut self.ledger,
+            topic_prefix: &self.topic_prefix,
+            network: self.standing.network,
+            may_write,
+            out,
+        };
+        powered.turn(now, sample_until, &mut around)
     }
 
     /// Appends the CONNECT.
@@ -181,31 +208,34 @@ impl Unit {
         self.ledger
     }
 
-    /// Brings power, rates and clock to what the phase asks. Gives the orders, how long they stand,
-    /// and whether the power went.
-    fn obey(&mut self, now: Tick, stage: &Stage) -> (Orders, Tick, bool) {
+    /// Brings power, rates and clock to what the phase asks. Gives the orders, and whether the power
+    /// went.
+    fn obey(&mut self, now: Tick, stage: &Stage) -> (Orders, bool) {
         let over = now >= stage.end();
         let (index, phase, began) = stage.scenario.at(now.min(stage.end()));
         let mut orders = orders(phase, self.member, now.since(began));
+        let mut until = now
+            .after(orders.stand_for)
+            .min(began.after(phase.length))
+            .min(stage.end());
         if over {
             // What waits is to be delivered: the network holds and no power goes. What is off stays off.
             orders.network = true;
             orders.power = self.powered.is_some();
             orders.power_ons = self.obeyed.power_ons;
+            until = Tick::NEVER;
         }
-        let power_went = self.obey_power(now, stage, orders, index);
-        let stand_until = if over {
-            Tick::NEVER
-        } else {
-            now.after(orders.stand_for)
-                .min(began.after(phase.length))
-                .min(stage.end())
+        self.standing = Standing {
+            until,
+            network: orders.network,
+            caught_up: false,
         };
-        (orders, stand_until, power_went)
+        let power_went = self.obey_power(began, stage, orders, index);
+        (orders, power_went)
     }
 
     /// Off, on, or both since the last turn: then what was in memory is gone all the same.
-    fn obey_power(&mut self, now: Tick, stage: &Stage, orders: Orders, phase: usize) -> bool {
+    fn obey_power(&mut self, began: Tick, stage: &Stage, orders: Orders, phase: usize) -> bool {
         let same_phase = self.obeyed.phase == Some(phase);
         let returned = same_phase && orders.power_ons > self.obeyed.power_ons;
         let goes = self.powered.is_some() && (!orders.power || returned);
@@ -218,9 +248,10 @@ impl Unit {
             period: orders.period,
         };
         if orders.power && self.powered.is_none() {
-            self.power_on(now, stage, orders);
+            let start = began.after(orders.powered_at).max(self.start);
+            self.power_on(start, stage, orders);
         } else if wanted != self.obeyed {
-            self.obey_rates(now, stage, orders);
+            self.obey_rates(began, stage, orders);
         }
         self.obeyed = wanted;
         goes
@@ -235,7 +266,7 @@ impl Unit {
         cut
     }
 
-    fn obey_rates(&mut self, now: Tick, stage: &Stage, orders: Orders) {
+    fn obey_rates(&mut self, began: Tick, stage: &Stage, orders: Orders) {
         let channels = stage.scenario.fleet.channels;
         self.signal
             .set_alarms(orders.alarms_per_minute, channels, orders.period);
@@ -243,12 +274,12 @@ impl Unit {
             let sampler = powered.device.sampler_mut();
             sampler.set_wall_clock(stage.wall_millis + orders.skew_millis);
             if orders.period != self.obeyed.period {
-                sampler.set_period(now, orders.period);
+                sampler.set_period(began, orders.period);
             }
         }
     }
 
-    fn power_on(&mut self, now: Tick, stage: &Stage, orders: Orders) {
+    fn power_on(&mut self, start: Tick, stage: &Stage, orders: Orders) {
         let fleet = &stage.scenario.fleet;
         let channels = [Channel {
             period: orders.period,
@@ -269,19 +300,19 @@ impl Unit {
                 ..OUTBOX
             },
             report_period: fleet.report_period,
-            start: now,
+            start,
         });
         // Devices that start at the same moment do not sample at the same moment.
-        let period_micros = now.after(orders.period).micros() - now.micros();
+        let period_micros = start.after(orders.period).micros() - start.micros();
         let spread = Duration::from_micros(chance.up_to(period_micros));
-        device.sampler_mut().rest_until(now.after(spread));
+        device.sampler_mut().rest_until(start.after(spread));
         self.ledger.start(boot);
         self.powered = Some(Powered {
             device,
             linked: false,
         });
         self.obeyed.period = orders.period;
-        self.obey_rates(now, stage, orders);
+        self.obey_rates(start, stage, orders);
     }
 
     fn power_off(&mut self) {

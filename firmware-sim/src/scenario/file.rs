@@ -1,15 +1,15 @@
-//! A scenario as it is written. In comes TOML, out comes a [`Scenario`] or every fault with its line;
-//! an unknown key is a fault, and so is one that means nothing in its phase.
+//! Reads a scenario. In comes TOML, out comes a [`Scenario`] or every fault with its line; an unknown
+//! key is a fault, and so is one that means nothing in its phase.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tidegate_device::CHANNELS_MAX;
 use tidegate_device::payload::Form;
 use toml::Spanned;
 
+use super::written::{FleetFile, Kind, Payload, PhaseFile, ScenarioFile};
 use super::{Act, Fleet, Phase, Scenario};
 
 /// A week: longer runs are several.
@@ -46,81 +46,6 @@ impl fmt::Display for Faults {
             }
         }
         Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScenarioFile {
-    #[serde(default)]
-    fleet: FleetFile,
-    #[serde(default)]
-    phase: Vec<Spanned<PhaseFile>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct FleetFile {
-    channels: Option<Spanned<u8>>,
-    payload: Option<Payload>,
-    readings_qos: Option<Spanned<u8>>,
-    topic: Option<Spanned<String>>,
-    connect_per_second: Option<Spanned<f64>>,
-    report_seconds: Option<Spanned<f64>>,
-    readings_per_second: Option<Spanned<f64>>,
-    alarms_per_minute: Option<Spanned<f64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Payload {
-    Json,
-    Compact,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PhaseFile {
-    kind: Kind,
-    seconds: Spanned<f64>,
-    readings_per_second: Option<Spanned<f64>>,
-    alarms_per_minute: Option<Spanned<f64>>,
-    factor: Option<Spanned<f64>>,
-    share: Option<Spanned<f64>>,
-    up_seconds: Option<Spanned<f64>>,
-    down_seconds: Option<Spanned<f64>>,
-    every_seconds: Option<Spanned<f64>>,
-    off_seconds: Option<Spanned<f64>>,
-    skew_seconds: Option<Spanned<f64>>,
-    devices: Option<Spanned<u32>>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Steady,
-    Burst,
-    AlarmStorm,
-    Flapping,
-    Rebooting,
-    ClockSkew,
-    Mad,
-    AllAtOnce,
-}
-
-impl Kind {
-    /// Its name in the file, and the keys that mean something in it.
-    const fn words(self) -> (&'static str, &'static [&'static str]) {
-        match self {
-            Self::Steady => ("steady", &[]),
-            Self::Burst => ("burst", &["factor"]),
-            Self::AlarmStorm => ("alarm-storm", &["share"]),
-            Self::Flapping => ("flapping", &["share", "up_seconds", "down_seconds"]),
-            Self::Rebooting => ("rebooting", &["share", "every_seconds", "off_seconds"]),
-            Self::ClockSkew => ("clock-skew", &["share", "skew_seconds"]),
-            Self::Mad => ("mad", &["devices", "factor"]),
-            Self::AllAtOnce => ("all-at-once", &["off_seconds"]),
-        }
     }
 }
 

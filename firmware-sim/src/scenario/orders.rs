@@ -25,6 +25,8 @@ pub struct Orders {
     pub power: bool,
     /// How often its power came back in this phase so far.
     pub power_ons: u64,
+    /// When it came back last, after the phase began; zero when it never went.
+    pub powered_at: Duration,
     /// What its wall clock is wrong by, in milliseconds.
     pub skew_millis: i64,
     /// For how long from now these orders stand; the phase's end is another matter.
@@ -49,6 +51,7 @@ pub fn orders(phase: &Phase, member: Member, elapsed: Duration) -> Orders {
         network: true,
         power: true,
         power_ons: 0,
+        powered_at: Duration::ZERO,
         skew_millis: 0,
         stand_for: Duration::MAX,
     };
@@ -84,6 +87,7 @@ pub fn orders(phase: &Phase, member: Member, elapsed: Duration) -> Orders {
             Orders {
                 power,
                 power_ons: u64::from(power),
+                powered_at: off,
                 stand_for: off
                     .checked_sub(elapsed)
                     .filter(|_| !power)
@@ -127,6 +131,7 @@ fn rebooting(
     Orders {
         power,
         power_ons: u64::try_from(cycles).unwrap_or(u64::MAX) + u64::from(power),
+        powered_at: elapsed.saturating_sub(into_cycle) + off,
         stand_for: end.saturating_sub(into_cycle),
         ..calm
     }

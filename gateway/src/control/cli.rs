@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::commands::{check, explain, outage, run, status};
+use super::commands::{check, explain, outage, run, spool, status};
 use super::exit::Exit;
 
 /// The gateway between an edge box's sensors and the cloud: alarms first, nothing acknowledged is
@@ -50,6 +50,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look into the spool and steer it, while the gateway runs or not.
+    Spool {
+        #[command(subcommand)]
+        command: spool::Spool,
+        /// The configuration file; without it, the embedded defaults.
+        #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +79,7 @@ impl Cli {
                 topic,
                 payload,
             } => explain::explain(config.config.as_deref(), &topic, payload.as_deref()),
+            Command::Spool { command, config } => spool::spool(config.as_deref(), command),
             Command::Status { config, json } => status::status(config.config.as_deref(), json),
         }
     }
@@ -93,6 +102,16 @@ mod tests {
             vec!["tidegate", "explain", "a/b", "-"],
             vec!["tidegate", "status"],
             vec!["tidegate", "status", "--json", "-c", "x.toml"],
+            vec!["tidegate", "spool", "ls", "-c", "x.toml"],
+            vec![
+                "tidegate", "spool", "peek", "-n", "3", "--topic", "a/#", "--topic", "b",
+            ],
+            vec![
+                "tidegate", "spool", "export", "--from", "2h", "-o", "x.jsonl",
+            ],
+            vec!["tidegate", "spool", "verify", "--json"],
+            vec!["tidegate", "spool", "purge", "--class", "low", "--dry-run"],
+            vec!["tidegate", "spool", "pause", "--dry-run"],
             vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
         ] {
             assert!(Cli::try_parse_from(&good).is_ok(), "{good:?}");
@@ -107,6 +126,9 @@ mod tests {
             vec!["tidegate", "check", "--rate", "0"],
             vec!["tidegate", "check", "--bytes", "many"],
             vec!["tidegate", "explain"],
+            vec!["tidegate", "spool"],
+            vec!["tidegate", "spool", "peek", "-n", "0"],
+            vec!["tidegate", "spool", "pause", "--class", "low"],
         ] {
             let error = Cli::try_parse_from(&bad).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(Exit::Misconfigured.code()));

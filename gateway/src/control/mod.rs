@@ -7,4 +7,5 @@ pub mod config;
 pub mod exit;
 pub mod logging;
 pub mod shutdown;
+pub mod spool;
 pub mod state;

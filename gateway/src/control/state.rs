@@ -99,6 +99,29 @@ pub fn prepare(path: &Path) -> Result<StateFolder, StateError> {
     }
 }
 
+/// Whether a gateway runs on a folder. One that starts at the same moment is not disturbed for longer
+/// than the question takes.
+///
+/// # Errors
+/// The system does not say.
+pub fn is_taken(path: &Path) -> Result<bool, StateError> {
+    let error = |source| StateError::Unusable {
+        path: path.to_owned(),
+        failed: "cannot be read",
+        source,
+    };
+    let lock = match File::open(path.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(found) if found.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(found) => return Err(error(found)),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(found)) => Err(error(found)),
+    }
+}
+
 fn probe(folder: &Path) -> io::Result<()> {
     let file = folder.join(format!(".probe-{}", std::process::id()));
     OpenOptions::new()

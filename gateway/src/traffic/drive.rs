@@ -19,6 +19,7 @@ use super::lanes::{
 use super::message::{DoorId, Tick};
 use super::relay::{BRAKE_MAX, Relay};
 use super::send::{Link, LinkCommand, LinkEvent};
+use super::spool::request::{Requested, SpoolRequest};
 use super::spool::{SpoolCommand, SpoolReport};
 use super::status::Asked;
 use crate::clock::Clock;
@@ -49,6 +50,8 @@ pub struct Disk {
     pub commands: mpsc::Sender<SpoolCommand>,
     /// What came of it.
     pub reports: mpsc::Receiver<SpoolReport>,
+    /// What the operator wants of it.
+    pub requested: Requested,
 }
 
 /// The ends of the channels that the doors hold.
@@ -188,6 +191,7 @@ impl Drive {
                 _ = self.urgent.recv_many(&mut urgent, EVENTS_PER_TURN), if lane && self.relay.takes_urgent(now) => {}
                 _ = self.disk.reports.recv_many(&mut reports, EVENTS_PER_TURN), if disk => {}
                 Some(event) = self.doors.recv() => self.door_event(event),
+                Some(request) = self.disk.requested.recv() => self.obey(request),
                 Some(answer) = self.asked.recv() => drop(answer.send(self.relay.status())),
                 Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
                     self.next_rest = Some(batch);
@@ -247,6 +251,20 @@ impl Drive {
             self.relay.arrive(batch, now);
         }
         true
+    }
+
+    /// The operator's wishes for the spool.
+    fn obey(&mut self, request: SpoolRequest) {
+        match request {
+            SpoolRequest::Pause(paused, answer) => {
+                let before = self.relay.is_replay_paused();
+                self.relay.pause_replay(paused);
+                let _ = answer.send(before);
+            }
+            SpoolRequest::Purge(class, positions, answer) => {
+                let _ = answer.send(self.relay.purge(class, &positions));
+            }
+        }
     }
 
     fn door_event(&mut self, event: DoorEvent) {
@@ -369,7 +387,7 @@ mod tests {
     use crate::traffic::queue::{ClassSettings, Delivery};
     use crate::traffic::relay::RelaySettings;
     use crate::traffic::send::tests::uplink;
-    use crate::traffic::spool::{Order, SpoolPolicy};
+    use crate::traffic::spool::{Order, SpoolPolicy, request};
     use crate::traffic::status;
 
     fn relay() -> Relay {
@@ -417,6 +435,7 @@ mod tests {
         let disk = Disk {
             commands: mpsc::channel(1).0,
             reports: mpsc::channel(1).1,
+            requested: request::channel().1,
         };
         let (mut drive, _ends) = Drive::new(relay(), disk, status::channel().1, Clock::start());
         let mut message = sample("t", b"x");

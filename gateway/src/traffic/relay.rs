@@ -458,8 +458,8 @@ impl Relay {
         let paused = self.schedule.is_paused();
         self.snapshots.clear();
         for (class, queue) in (0..=u8::MAX).map(ClassId).zip(self.queues.iter()) {
-            let live = queue.first_sequence();
-            let snapshot = self.spool.snapshot(class, live, self.epoch, paused, now);
+            let live = queue.front_message();
+            let snapshot = self.spool.snapshot(class, live, paused, now);
             self.snapshots.push(snapshot);
         }
         let outbound = &mut self.outbound;
@@ -493,6 +493,8 @@ impl Relay {
         for sender in admitted {
             self.senders.unhold(sender);
         }
+        // What is sent next must know what was given up for them.
+        self.follow_unloaded();
     }
 
     fn observe(&mut self, now: Tick) {

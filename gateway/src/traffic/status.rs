@@ -143,6 +143,8 @@ pub struct SpoolStatus {
     pub syncs: u64,
     /// Bytes written to the disk, since the start.
     pub bytes_written: u64,
+    /// Messages that replay has to send: on disk alone, or read back and not sent yet.
+    pub backlog: u64,
     /// Whether backlog is being sent.
     pub replaying: bool,
     /// Whether the operator stopped replay.
@@ -285,6 +287,7 @@ pub(crate) fn sample() -> Status {
             unwritten_bytes: 777,
             syncs: 99,
             bytes_written: 123_456,
+            backlog: 7,
             replaying: true,
             paused: false,
             replayed: 4_321,

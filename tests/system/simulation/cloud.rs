@@ -9,10 +9,13 @@ use bytes::BytesMut;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 use tidegate::traffic::accept::Protocol;
-use tidegate::traffic::message::Tick;
+use tidegate::traffic::message::{Message, MessageId, Tick};
+use tidegate::traffic::queue::ClassSettings;
+use tidegate::traffic::send::encode::{ID_PROPERTY, REPLAYED_PROPERTY};
 use tidegate::traffic::send::{Ack, Link, LinkCommand, LinkEvent, LinkLimits};
+use tidegate::traffic::spool::Order;
 
-use super::Dice;
+use super::{Dice, class_of, identity_of};
 
 pub struct Cloud {
     connections: u8,
@@ -24,19 +27,30 @@ pub struct Cloud {
     trouble_permille: u64,
     refuses: bool,
     healed: bool,
-    /// Identity to times arrived.
-    arrived: HashMap<String, u64>,
+    arrived: HashSet<String>,
     refused: HashSet<String>,
-    /// Refused, or alone in flight when the cloud ended a connection: those of the topic that come after
-    /// them may pass. Nothing else may.
+    /// Alone in flight when the cloud ended a connection.
+    alone: HashSet<String>,
+    /// Refused, or alone in flight when the cloud ended a connection, or not where they were on the disk:
+    /// those of the topic that come after them may pass. Nothing else may.
     passable: HashSet<String>,
     /// How often a message met with that.
     pub setbacks: u64,
     /// For each identity, when the gateway received it first and last, as a count of all receipts.
     receipts: HashMap<String, (u64, u64)>,
     received: u64,
-    /// Of each topic, the latest first receipt of anything that arrived.
-    newest: HashMap<String, u64>,
+    /// Of each topic, the latest first receipt of anything that arrived; replayed ones apart where the
+    /// class lets them go beside what is live.
+    newest: HashMap<(String, bool), u64>,
+    orders: Vec<Order>,
+    /// Of each class, what was received until then may be overtaken: the disk kept it waiting.
+    overtaken: Vec<u64>,
+    /// What each message id names.
+    ids: HashMap<MessageId, String>,
+    /// How often each came, and how often it may: once, and once more for each time that it was in
+    /// flight when a connection or the gateway ended, or settled when the disk forgot that.
+    times: HashMap<MessageId, u64>,
+    allowed: HashMap<MessageId, u64>,
     rest_sent: u64,
     taken: u64,
 }
@@ -53,8 +67,8 @@ struct Line {
     acks: Vec<(Tick, Ack)>,
     /// In flight as the gateway sees it: unacknowledged, and with QoS 0 until it is told that they are
     /// written.
-    in_flight: HashMap<u16, String>,
-    unwritten: Vec<String>,
+    in_flight: HashMap<u16, (String, Option<MessageId>)>,
+    unwritten: Vec<(String, Option<MessageId>)>,
     /// The gateway asked for a new connection.
     given_up: bool,
     /// Unacknowledged as the cloud sees it.
@@ -65,12 +79,19 @@ struct Line {
 
 struct Publish {
     id: u16,
-    topic: String,
     identity: String,
+    /// With MQTT 5 alone.
+    message_id: Option<MessageId>,
+    replayed: bool,
 }
 
 impl Cloud {
-    pub fn new(dice: &mut Dice, connections: u8, protocol: Protocol) -> Self {
+    pub fn new(
+        dice: &mut Dice,
+        connections: u8,
+        protocol: Protocol,
+        classes: &[ClassSettings],
+    ) -> Self {
         Self {
             connections,
             protocol,
@@ -85,13 +106,19 @@ impl Cloud {
             trouble_permille: dice.below(60),
             refuses: dice.permille(200),
             healed: false,
-            arrived: HashMap::new(),
+            arrived: HashSet::new(),
             refused: HashSet::new(),
+            alone: HashSet::new(),
             passable: HashSet::new(),
             setbacks: 0,
             receipts: HashMap::new(),
             received: 0,
             newest: HashMap::new(),
+            orders: classes.iter().map(|class| class.order).collect(),
+            overtaken: vec![0; classes.len()],
+            ids: HashMap::new(),
+            times: HashMap::new(),
+            allowed: HashMap::new(),
             rest_sent: 0,
             taken: 0,
         }
@@ -129,11 +156,12 @@ impl Cloud {
 
     /// Whether it came here.
     pub fn has(&self, identity: &str) -> bool {
-        self.arrived.contains_key(identity)
+        self.arrived.contains(identity)
     }
 
+    /// Whether it may be a dead letter: refused, or alone in flight when the cloud ended a connection.
     pub fn refused(&self, identity: &str) -> bool {
-        self.refused.contains(identity)
+        self.refused.contains(identity) || self.alone.contains(identity)
     }
 
     pub fn trouble(&mut self, dice: &mut Dice, now: Tick) {
@@ -169,14 +197,21 @@ impl Cloud {
         match command {
             LinkCommand::Write { attempt, packets } if line.up && attempt == line.attempt => {
                 line.written += packets.len() as u64;
+                let other = &self.links[link.other() as usize];
+                let doubled: HashSet<_> = other.in_flight.values().map(|(_, id)| *id).collect();
+                let line = &mut self.links[link as usize];
                 let at = now.after(Duration::from_micros(dice.below(self.delay_micros)));
                 let at = line.packets.last().map_or(at, |(last, _)| at.max(*last));
                 for publish in parse(self.protocol, &packets) {
                     self.rest_sent += u64::from(!publish.identity.contains("/0/"));
                     self.taken += u64::from(publish.id == 0);
+                    if let Some(id) = publish.message_id.filter(|id| doubled.contains(&Some(*id))) {
+                        *self.allowed.entry(id).or_insert(1) += 1;
+                    }
+                    let sent = (publish.identity.clone(), publish.message_id);
                     match publish.id {
-                        0 => line.unwritten.push(publish.identity.clone()),
-                        id => drop(line.in_flight.insert(id, publish.identity.clone())),
+                        0 => line.unwritten.push(sent),
+                        id => drop(line.in_flight.insert(id, sent)),
                     }
                     line.packets.push((at, publish));
                 }
@@ -202,27 +237,18 @@ impl Cloud {
             let by_peer = !line.given_up && dice.permille(500);
             if by_peer && line.in_flight.len() + line.unwritten.len() == 1 {
                 self.setbacks += 1;
-                self.passable.extend(line.unwritten.drain(..));
-                self.passable
-                    .extend(line.in_flight.drain().map(|(_, identity)| identity));
+                let sent = line.unwritten.iter().chain(line.in_flight.values());
+                let sent: Vec<_> = sent.map(|(identity, _)| identity.clone()).collect();
+                self.passable.extend(sent.iter().cloned());
+                self.alone.extend(sent);
             }
-            // Some of what was on its way arrives all the same, unacknowledged.
-            let half = line.packets.len() / 2;
-            let late: Vec<_> = line.packets.drain(..half).collect();
-            let down_until = line.down_until;
-            *line = Line {
-                down_until,
-                ..Line::default()
-            };
+            self.end(link);
             events.push(LinkEvent::Down {
                 link,
                 attempt,
                 reason: None,
                 by_peer,
             });
-            for (_, publish) in late {
-                self.record(&publish);
-            }
         } else if !line.up && now >= line.down_until {
             self.attempt += 1;
             line.up = true;
@@ -237,6 +263,63 @@ impl Cloud {
                 limits,
             });
         }
+    }
+
+    /// A connection ended. Some of what was on its way arrives all the same, unacknowledged.
+    fn end(&mut self, link: Link) {
+        let line = &mut self.links[link as usize];
+        let down_until = line.down_until;
+        let fresh = Line {
+            down_until,
+            ..Line::default()
+        };
+        let line = std::mem::replace(line, fresh);
+        let sent = line.unwritten.iter().chain(line.in_flight.values());
+        self.may_repeat(sent.filter_map(|(_, id)| *id));
+        let half = line.packets.len() / 2;
+        for (_, publish) in line.packets.into_iter().take(half) {
+            self.record(&publish);
+        }
+    }
+
+    /// The gateway is gone, and its connections with it.
+    pub fn gateway_ends(&mut self, now: Tick) {
+        for link in Link::BOTH {
+            self.end(link);
+            let line = &mut self.links[link as usize];
+            line.down_until = line.down_until.max(now.after(Duration::from_millis(1)));
+        }
+        // What it does not know of any more goes beside what it knows.
+        self.newest.retain(|(_, replayed), _| !replayed);
+    }
+
+    /// These ended, and the disk forgot that: they may come again, behind others even.
+    pub fn may_come_back(&mut self, ids: Vec<MessageId>) {
+        let identities = ids.iter().filter_map(|id| self.ids.get(id)).cloned();
+        self.passable.extend(identities);
+        self.may_repeat(ids);
+    }
+
+    /// These lost their place on the disk, and with it that in their class, if they are in memory still.
+    pub fn pass(&mut self, identities: Vec<String>) {
+        self.passable.extend(identities);
+    }
+
+    /// Each of these may come once more.
+    fn may_repeat(&mut self, ids: impl IntoIterator<Item = MessageId>) {
+        for id in ids {
+            *self.allowed.entry(id).or_insert(1) += 1;
+        }
+    }
+
+    /// The disk keeps a class waiting: what it has may be overtaken.
+    pub fn may_be_overtaken(&mut self, class: usize) {
+        self.overtaken[class] = self.received;
+    }
+
+    /// Whether the gateway gave this id to this message.
+    pub fn knows(&self, id: MessageId, identity: &str) -> bool {
+        self.ids.get(&id).is_some_and(|known| known == identity)
     }
 
     fn arrive(&mut self, link: Link, dice: &mut Dice, now: Tick) {
@@ -281,27 +364,65 @@ impl Cloud {
         0
     }
 
-    /// Notes that the gateway received a message.
-    pub fn receipt(&mut self, payload: &[u8]) {
+    /// Notes that the gateway received a message, and how it calls it.
+    pub fn receipt(&mut self, id: MessageId, message: &Message) {
         self.received += 1;
         let at = self.received;
-        let receipts = self
-            .receipts
-            .entry(identity_of(payload))
-            .or_insert((at, at));
+        let identity = identity_of(message.body.payload());
+        let receipts = self.receipts.entry(identity.clone()).or_insert((at, at));
         receipts.1 = at;
+        assert!(self.ids.insert(id, identity).is_none(), "an id given twice");
     }
 
-    /// Notes an arrival. What was received before may repeat and never be overtaken, unless it was
-    /// refused itself.
+    /// Notes an arrival.
     fn record(&mut self, publish: &Publish) {
-        let times = self.arrived.entry(publish.identity.clone()).or_insert(0);
-        *times += 1;
         self.taken += u64::from(publish.id != 0);
-        let (first, last) = self.receipts[&publish.identity];
-        let newest = self.newest.entry(publish.topic.clone()).or_insert(0);
-        let ordered = *times > 1 || last >= *newest || self.passable.contains(&publish.identity);
-        assert!(ordered, "{} was overtaken on its topic", publish.identity);
+        if let Some(id) = publish.message_id {
+            self.check_id(id, publish);
+        }
+        let first_time = self.arrived.insert(publish.identity.clone());
+        if let Some(replayed) = self.track(publish) {
+            self.check_order(publish, replayed, first_time);
+        }
+    }
+
+    fn check_id(&mut self, id: MessageId, publish: &Publish) {
+        let identity = &publish.identity;
+        assert!(self.knows(id, identity), "{identity} came as {id:?}");
+        let times = self.times.entry(id).or_insert(0);
+        *times += 1;
+        let allowed = self.allowed.get(&id).copied().unwrap_or(1);
+        assert!(
+            *times <= allowed,
+            "{identity} came {times} times and may come {allowed} times"
+        );
+    }
+
+    /// Whose order it keeps: that of what is live, or of what is replayed beside it. `None`: MQTT 3.1.1
+    /// does not tell which.
+    fn track(&self, publish: &Publish) -> Option<bool> {
+        match (self.orders[class_of(&publish.identity)], self.protocol) {
+            (Order::Strict, _) => Some(false),
+            (Order::LiveFirst, Protocol::V5) => Some(publish.replayed),
+            (Order::LiveFirst, Protocol::V311) => None,
+        }
+    }
+
+    /// What was received before may repeat and never be overtaken, unless it was refused itself, or the
+    /// disk kept it waiting.
+    fn check_order(&mut self, publish: &Publish, replayed: bool, first_time: bool) {
+        let identity = &publish.identity;
+        let (first, last) = self.receipts[identity];
+        let topic = (topic_of(identity), replayed);
+        let newest = self.newest.entry(topic).or_insert(0);
+        let ordered = !first_time
+            || last >= *newest
+            || last <= self.overtaken[class_of(identity)]
+            || self.passable.contains(identity);
+        assert!(
+            ordered,
+            "{identity} was overtaken on its topic (replayed: {replayed})"
+        );
         *newest = first.max(*newest);
     }
 
@@ -351,30 +472,49 @@ fn parse(protocol: Protocol, packets: &[u8]) -> Vec<Publish> {
     let mut buffer = BytesMut::from(packets);
     let mut all = Vec::new();
     while !buffer.is_empty() {
-        let (id, topic, payload) = match protocol {
+        all.push(match protocol {
             Protocol::V311 => match v4::Packet::read(&mut buffer, usize::MAX).unwrap() {
-                v4::Packet::Publish(p) => (p.pkid, p.topic, p.payload),
+                v4::Packet::Publish(p) => publish(p.pkid, p.topic, &p.payload, &[]),
                 other => panic!("{other:?}"),
             },
             Protocol::V5 => match v5::Packet::read(&mut buffer, None).unwrap() {
-                v5::Packet::Publish(p) => (
-                    p.pkid,
-                    String::from_utf8(p.topic.to_vec()).unwrap(),
-                    p.payload,
-                ),
+                v5::Packet::Publish(p) => {
+                    let topic = String::from_utf8(p.topic.to_vec()).unwrap();
+                    let properties = p.properties.map(|p| p.user_properties);
+                    publish(p.pkid, topic, &p.payload, &properties.unwrap_or_default())
+                }
                 other => panic!("{other:?}"),
             },
-        };
-        all.push(Publish {
-            id,
-            topic,
-            identity: identity_of(&payload),
         });
     }
     all
 }
 
-fn identity_of(payload: &[u8]) -> String {
-    let text = std::str::from_utf8(payload).unwrap();
-    text.split(' ').next().unwrap().to_owned()
+fn publish(id: u16, topic: String, payload: &[u8], properties: &[(String, String)]) -> Publish {
+    let find = |name| properties.iter().find(|(own, _)| own == name);
+    let replayed = find(REPLAYED_PROPERTY).is_some();
+    let identity = identity_of(payload);
+    // MQTT 3.1.1 does not say whether it is replayed, but the topic may.
+    let own = topic.strip_prefix("replay/").unwrap_or(&topic);
+    assert_eq!(own, topic_of(&identity), "{identity}");
+    Publish {
+        id,
+        identity,
+        message_id: find(ID_PROPERTY).map(|(_, text)| message_id(text)),
+        replayed,
+    }
+}
+
+fn message_id(text: &str) -> MessageId {
+    let mut parts = text.split(':').skip(1);
+    let mut number = || u64::from_str_radix(parts.next().unwrap(), 16).unwrap();
+    MessageId {
+        epoch: number(),
+        sequence: number(),
+    }
+}
+
+/// The topic that a device published it on.
+fn topic_of(identity: &str) -> String {
+    identity.rsplit_once('/').unwrap().0.to_owned()
 }

@@ -64,6 +64,11 @@ impl Device {
     /// A new connection: what is unanswered will be brought again.
     pub fn reconnect(&mut self, relay: &mut Relay) {
         relay.close(self.door);
+        self.meet(relay);
+    }
+
+    /// The gateway ended and started again.
+    pub fn meet(&mut self, relay: &mut Relay) {
         self.door = relay.open(Arc::from(self.name.as_str()), false);
         self.tokens.clear();
         self.held_since = None;

@@ -243,3 +243,33 @@ fn is_a_window_of_one_obeyed_and_an_unknown_acknowledgement_ignored() {
     );
     assert!(matches!(device.poll(Tick::ZERO), Step::Publish(_)));
 }
+
+#[test]
+fn does_nothing_new_overtake_resends_that_a_smaller_window_holds_back() {
+    let channels = [Channel {
+        period: Duration::from_secs(1),
+        threshold: Some(THRESHOLD),
+    }; 3];
+    let mut device = Device::new(&settings(&channels, false));
+    let mut far_end = FarEnd::default();
+    far_end.mend(true);
+    far_end::sample(&mut device, Tick::ZERO, |_| Value(90_000));
+    far_end.turn(&mut device, Tick::ZERO, 0);
+    let first = device.in_flight().next().copied();
+    device.disconnected(Tick::ZERO);
+
+    let later = Tick::from_micros(10_000_000);
+    far_end::sample(&mut device, later, |_| Value(20_000));
+    assert_eq!(device.poll(later), Step::Connect);
+    let session = Session {
+        present: true,
+        receive_max: 1,
+    };
+    device.connected(later, session);
+    let Step::Publish(resent) = device.poll(later) else {
+        panic!("what was not acknowledged goes first");
+    };
+    assert!(resent.again && resent.dup && Some(resent.message) == first);
+    let next = device.poll(later);
+    assert!(matches!(next, Step::Wait(_)), "{next:?}");
+}

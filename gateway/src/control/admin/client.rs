@@ -113,6 +113,22 @@ pub async fn whole(
     }
 }
 
+/// Whether anybody listens at the socket in this state folder.
+///
+/// # Errors
+/// Nobody can say: it belongs to another user, or the system refuses.
+pub fn is_answered(state_dir: &Path) -> Result<bool, ClientError> {
+    let socket = state_dir.join(SOCKET_NAME);
+    match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
+            io::ErrorKind::PermissionDenied => Err(ClientError::NotPermitted(socket)),
+            _ => Err(broken(format_args!("{}: {error}", socket.display()))),
+        },
+    }
+}
+
 async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
     let path = || socket.to_owned();
     match timeout(CONNECT_MAX, UnixStream::connect(socket)).await {

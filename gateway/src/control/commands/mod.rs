@@ -5,6 +5,7 @@ pub mod explain;
 mod greeting;
 pub mod outage;
 pub mod run;
+pub mod spool;
 pub mod status;
 
 use std::fmt::Display;

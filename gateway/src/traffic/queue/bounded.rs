@@ -190,6 +190,16 @@ impl Queues {
         self.classes[message.class.index()].release(message, &mut self.budget);
     }
 
+    /// Takes out all that waits of a class and is meant; its room is given back.
+    pub fn take_all(&mut self, class: ClassId, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let queue = &mut self.classes[class.index()];
+        let taken = queue.take_all(meant);
+        for message in &taken {
+            queue.release(message, &mut self.budget);
+        }
+        taken
+    }
+
     /// Empties everything: what waits, then what is held.
     pub fn drain(&mut self) -> Vec<Message> {
         let mut all = Vec::new();
@@ -279,7 +289,7 @@ impl Queues {
     }
 
     /// Lets something of the message's own client give way: older values of its keys, else its oldest
-    /// message. False when nothing may.
+    /// message, which is on disk perhaps. False when nothing may.
     fn make_room_of_its_own(&mut self, message: &Message, now: Tick, ends: &mut Ends) -> bool {
         let index = message.class.index();
         if self.classes[index].settings.delivery == Delivery::Guaranteed {
@@ -287,6 +297,10 @@ impl Queues {
         }
         self.press(index, now, ends)
             || match self.classes[index].take_oldest_of(message.receipt.door) {
+                Some(oldest) if self.classes[index].is_on_disk(&oldest) => {
+                    self.give_up(&oldest);
+                    true
+                }
                 Some(oldest) => {
                     self.end(oldest, Outcome::Shed, ends);
                     true
@@ -329,10 +343,15 @@ impl Queues {
         let Some(message) = self.classes[index].unload_front() else {
             return false;
         };
-        self.release(&message);
-        self.unloaded
-            .extend(message.spooled.map(|position| (message.class, position)));
+        self.give_up(&message);
         true
+    }
+
+    /// A message that is on disk leaves the memory.
+    fn give_up(&mut self, message: &Message) {
+        self.release(message);
+        let position = message.spooled.map(|position| (message.class, position));
+        self.unloaded.extend(position);
     }
 
     /// Marks a class as shedding; true if that merged older values of a `latest` class that was calm.

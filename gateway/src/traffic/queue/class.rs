@@ -179,21 +179,22 @@ impl ClassQueue {
 
     /// Gives up the message at the front, if it is on disk.
     pub(super) fn unload_front(&mut self) -> Option<Message> {
-        let position = self.front_message()?.spooled?;
-        if self.unsafe_from.is_some_and(|from| position >= from) {
+        if !self.is_on_disk(self.front_message()?) {
             return None;
         }
         self.pop_front()
     }
 
-    pub(super) fn front_message(&self) -> Option<&Message> {
-        self.waiting.front().and_then(Option::as_ref)
+    /// Whether a message may be given up in memory.
+    pub(super) fn is_on_disk(&self, message: &Message) -> bool {
+        let safe = |position| self.unsafe_from.is_none_or(|from| position < from);
+        message.spooled.is_some_and(safe)
     }
 
-    /// The place in the order of receipt of the message at the front.
+    /// The message that goes next.
     #[must_use]
-    pub fn first_sequence(&self) -> Option<u64> {
-        self.front_message().map(|message| message.sequence)
+    pub fn front_message(&self) -> Option<&Message> {
+        self.waiting.front().and_then(Option::as_ref)
     }
 
     pub(super) fn front_age(&self, now: Tick) -> Duration {
@@ -305,6 +306,18 @@ impl ClassQueue {
             self.written_bytes -= message.memory_bytes();
         }
         Some(message)
+    }
+
+    /// Takes out all that waits and is meant.
+    pub(super) fn take_all(&mut self, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let places = (self.front..).zip(&self.waiting);
+        let places = places.filter(|(_, slot)| slot.as_ref().is_some_and(&meant));
+        let places: Vec<u64> = places.map(|(place, _)| place).collect();
+        let taken = places.into_iter().filter_map(|place| self.take(place));
+        let taken = taken.collect();
+        self.drop_empty_front();
+        self.tidy();
+        taken
     }
 
     pub(super) fn drop_empty_front(&mut self) {

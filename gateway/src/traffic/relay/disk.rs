@@ -123,24 +123,23 @@ impl Spooling {
         self.unanswered_since = waits.then_some(now);
     }
 
-    /// What may go next of a class whose first live message has this sequence.
+    /// What may go next of a class whose first live message is this one.
     #[must_use]
     pub fn snapshot(
         &self,
         class: ClassId,
-        live: Option<u64>,
-        epoch: u64,
+        live: Option<&Message>,
         paused: bool,
         now: Tick,
     ) -> QueueSnapshot {
         let backlog = &self.classes[class.index()].backlog;
         let own = live.map(|_| Source::Live);
         if backlog.is_beside() {
-            let beside = backlog.waiting() > 0;
+            let beside = backlog.waiting() > 0 && !backlog.waits_for_older(now);
             return QueueSnapshot { own, beside };
         }
         let failing = matches!(self.health, Some(DiskHealth::Failing(_)));
-        let own = match backlog.next(live, epoch, now) {
+        let own = match backlog.next(live, now) {
             _ if paused => own,
             // Sending never waits for the disk.
             Next::Wait if failing => own,

@@ -71,6 +71,12 @@ impl Doubles {
             .sum()
     }
 
+    /// Whether the message was settled by its other copy.
+    #[must_use]
+    pub fn is_settled(&self, id: MessageId) -> bool {
+        self.by_id.get(&id).is_some_and(|double| double.settled)
+    }
+
     fn remove_copy(&mut self, id: MessageId) -> Standing {
         let Some(double) = self.by_id.get_mut(&id) else {
             return Standing::Last;

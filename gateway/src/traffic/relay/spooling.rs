@@ -53,12 +53,18 @@ impl Relay {
                 positions,
                 why,
             } => {
-                self.take_marks_off(class, &positions);
-                self.spool.answered(now);
+                let appending = &mut self.spool.classes[class.index()].appending;
                 if why == Unwritten::Full {
-                    let appending = &mut self.spool.classes[class.index()].appending;
                     appending.pause(now.after(FULL_PAUSE));
                 }
+                appending.answered(&positions);
+                // What was received later is written behind it.
+                let behind = appending.drop_open(positions.start.segment());
+                self.take_marks_off(class, &positions);
+                if let Some(behind) = behind {
+                    self.take_marks_off(class, &behind);
+                }
+                self.spool.answered(now);
             }
             SpoolReport::Records {
                 class,
@@ -126,19 +132,47 @@ impl Relay {
         self.schedule.pause(paused);
     }
 
-    /// The operator removes messages that are on disk alone; gives how many of these were.
+    /// Whether the operator stopped it.
+    #[must_use]
+    pub const fn is_replay_paused(&self) -> bool {
+        self.schedule.is_paused()
+    }
+
+    /// The operator removes messages that are on disk; gives how many of these were. What is in flight or
+    /// set aside to go again is not removed.
     pub fn purge(&mut self, class: ClassId, positions: &[Position]) -> u64 {
         let mut count = 0;
+        let mut in_memory = HashSet::new();
+        let spool = &mut self.spool;
         for position in positions {
-            let spool = &mut self.spool.classes[class.index()];
-            if spool.backlog.remove(*position) {
-                spool.appending.forget(1);
-                self.spool.settled(*position);
+            let of_class = &mut spool.classes[class.index()];
+            if of_class.backlog.remove(*position) {
+                of_class.appending.forget(1);
+                spool.settled(*position);
                 count += 1;
+            } else {
+                in_memory.insert(*position);
             }
         }
         self.ledger.end_many(class, Outcome::Purged, count);
-        self.check();
+        if !in_memory.is_empty() {
+            count += self.purge_in_memory(class, &in_memory);
+        }
+        count
+    }
+
+    fn purge_in_memory(&mut self, class: ClassId, positions: &HashSet<Position>) -> u64 {
+        let meant = |message: &Message| message.spooled.is_some_and(|at| positions.contains(&at));
+        let mut purged = self.queues.take_all(class, meant);
+        for message in self.spool.classes[class.index()].backlog.take(meant) {
+            self.queues.release(&message);
+            purged.push(message);
+        }
+        let count = purged.len() as u64;
+        let purged = purged.into_iter();
+        self.ends
+            .extend(purged.map(|message| (message, Outcome::Purged)));
+        self.settle();
         count
     }
 
@@ -156,7 +190,7 @@ impl Relay {
             spool.backlog.start(now);
         }
         if self.spool.is_well() {
-            self.write_in_flight(late, now);
+            self.write_in_flight(away, late, now);
             let mut writes = false;
             for class in self.class_ids() {
                 self.write_waiting(class, away, late, now);
@@ -201,32 +235,40 @@ impl Relay {
         oldest.after(self.late()).max(now.after(OBSERVE_EVERY))
     }
 
-    fn write_waiting(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) {
+    /// Whether the oldest unwritten message that waits is to be written now.
+    fn is_due(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) -> bool {
         let delivery = self.classes[class.index()].delivery;
-        while self.spool.may_write(class, now) {
-            let overflows = self.queues.overflows(class);
-            let queue = self.queues.class_mut(class);
-            let Some(message) = queue.first_unwritten() else {
-                return;
-            };
-            let due = match delivery {
-                Delivery::Guaranteed => away || overflows || now.since(message.received) >= late,
-                Delivery::Buffered => away || overflows,
-                Delivery::Latest => false,
-            };
-            if !due && !self.spool.stopping {
-                return;
-            }
-            let spool = &mut self.spool;
+        let overflows = self.queues.overflows(class);
+        let Some(message) = self.queues.class_mut(class).first_unwritten() else {
+            return false;
+        };
+        let due = match delivery {
+            Delivery::Guaranteed => away || overflows || now.since(message.received) >= late,
+            Delivery::Buffered => away || overflows,
+            Delivery::Latest => false,
+        };
+        due || self.spool.stopping
+    }
+
+    fn write_waiting(&mut self, class: ClassId, away: bool, late: Duration, now: Tick) {
+        while self.spool.may_write(class, now) && self.is_due(class, away, late, now) {
+            let (queue, spool) = (self.queues.class_mut(class), &mut self.spool);
             queue.write_first(|message| spool.write(message, now));
         }
     }
 
-    /// Writes what is in flight or waits aside, and late. Copies of one message stand in one place.
-    fn write_in_flight(&mut self, late: Duration, now: Tick) {
+    /// Writes what is in flight or waits aside, and late. What is in flight goes to disk before what waits
+    /// behind it, so that a class stands there in the order of receipt. Copies of one message stand in
+    /// one place.
+    fn write_in_flight(&mut self, away: bool, late: Duration, now: Tick) {
         let stopping = self.spool.stopping;
-        let silent = self.outbound.oldest_in_flight();
-        if !stopping && silent.is_none_or(|at| now.since(at) < late) && self.setbacks.is_empty() {
+        let behind: Vec<bool> = self
+            .class_ids()
+            .map(|class| self.outbound.in_flight(class) > 0 && self.is_due(class, away, late, now))
+            .collect();
+        let oldest = self.outbound.oldest_in_flight();
+        let is_late = oldest.is_some_and(|at| now.since(at) >= late) || !self.setbacks.is_empty();
+        if !(stopping || is_late || behind.contains(&true)) {
             return;
         }
         let mut written: HashMap<MessageId, Position> = self
@@ -236,12 +278,20 @@ impl Relay {
             .filter_map(|sent| Some((sent.message.id(), sent.message.spooled?)))
             .collect();
         let sent = self.outbound.sent_mut();
-        let sent = sent.map(|sent| (&mut sent.message, sent.doubled));
-        let aside = self.setbacks.iter_mut().map(|message| (message, false));
-        for (message, doubled) in sent.chain(aside) {
-            let delivery = self.classes[message.class.index()].delivery;
-            let due = delivery == Delivery::Guaranteed && now.since(message.received) >= late;
-            if message.spooled.is_some() || !(due || stopping) {
+        let sent = sent.map(|sent| (&mut sent.message, sent.doubled, true));
+        let aside = self.setbacks.iter_mut();
+        let aside = aside.map(|message| (message, false, false));
+        let all = sent.chain(aside);
+        let mut unwritten: Vec<_> = all.filter(|(m, ..)| m.spooled.is_none()).collect();
+        // Both connections, and what goes with QoS 0, in one order.
+        unwritten.sort_by_key(|(message, ..)| message.sequence);
+        for (message, doubled, in_flight) in unwritten {
+            let class = message.class.index();
+            let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;
+            let due = guaranteed && now.since(message.received) >= late;
+            let due = due || stopping || in_flight && behind[class];
+            // A copy of what was acknowledged over the other connection has ended.
+            if !due || self.doubles.is_settled(message.id()) {
                 continue;
             }
             if let Some(position) = written.get(&message.id()) {

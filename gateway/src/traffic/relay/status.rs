@@ -68,6 +68,7 @@ impl Relay {
         let backlog: u64 = self.class_ids().map(waits).sum();
         let paused = self.schedule.is_paused();
         SpoolStatus {
+            backlog,
             paused,
             replaying: backlog > 0 && !paused && self.outbound.any_up(),
             ..self.spool.status()

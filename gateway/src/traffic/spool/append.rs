@@ -139,6 +139,14 @@ impl Appending {
         Some(Closed::Full(open.block, open.settled))
     }
 
+    /// Drops the open block, if it stands in this segment, of which an earlier block was not written: it
+    /// would stand before what was received earlier. Gives its positions.
+    pub fn drop_open(&mut self, segment: u32) -> Option<Range<Position>> {
+        let in_it = |open: &mut Open| open.block.first.segment() == segment;
+        let open = self.open.take_if(in_it)?;
+        Some(open.block.positions())
+    }
+
     /// A message that was written ended: gives the receipt of a sender that waited for it, and whether
     /// the writer must be told.
     pub fn settle(&mut self, position: Position) -> (Option<Receipt>, bool) {
@@ -173,11 +181,10 @@ impl Appending {
     }
 
     /// These are not on disk, or no more: gives back the receipts of those that waited for it. The next
-    /// record begins a new segment.
+    /// block begins a new segment.
     pub fn take_back(&mut self, positions: &Range<Position>) -> TakenBack {
-        self.answered(positions);
         let segment = positions.start.segment();
-        if self.next.is_some_and(|next| next.segment() == segment) && self.open.is_none() {
+        if self.next.is_some_and(|next| next.segment() == segment) {
             self.next = None;
         }
         let mut back = TakenBack::new();
@@ -191,7 +198,8 @@ impl Appending {
         back
     }
 
-    fn answered(&mut self, positions: &Range<Position>) {
+    /// The writer has answered these, and all before them.
+    pub fn answered(&mut self, positions: &Range<Position>) {
         while let Some((range, bytes)) = self.sent.front() {
             if range.start >= positions.end {
                 break;
@@ -334,6 +342,7 @@ mod tests {
         let Some(Closed::Full(block, _)) = appending.close() else {
             panic!("there is a block");
         };
+        appending.answered(&block.positions());
         let back = appending.take_back(&block.positions());
         assert_eq!(back[&first].token, Some(9));
         assert_eq!(

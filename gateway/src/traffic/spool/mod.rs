@@ -16,6 +16,7 @@ pub mod moment;
 pub mod position;
 pub mod record;
 pub mod replay;
+pub mod request;
 mod segment;
 pub mod store;
 pub mod writer;
@@ -199,7 +200,8 @@ pub enum SpoolReport {
         /// Where they stand.
         positions: Range<Position>,
     },
-    /// These could not be written.
+    /// These could not be written. Nor will any later block of that segment: the class would stand in
+    /// another order than that of receipt.
     Unwritten {
         /// The class.
         class: ClassId,

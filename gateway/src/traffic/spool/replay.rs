@@ -101,17 +101,43 @@ impl Backlog {
         self.order == Order::LiveFirst
     }
 
-    /// Which goes next of a class that keeps its order; `live` is the sequence of the first live message,
-    /// `epoch` this start's.
+    /// Which goes next of a class that keeps its order; `live` is its first live message. A class stands on
+    /// disk in the order in which it waited, so that places tell what is older; what is not written is
+    /// newer than all that is.
     #[must_use]
-    pub fn next(&self, live: Option<u64>, epoch: u64, now: Tick) -> Next {
+    pub fn next(&self, live: Option<&Message>, now: Tick) -> Next {
         match (self.read.front(), live) {
-            (Some(read), Some(live)) if read.epoch == epoch && live < read.sequence => Next::Live,
+            (_, Some(live)) if self.is_behind(live.spooled) => Next::Live,
+            (Some(_), _) if self.waits_for_older(now) => Next::Wait,
             (Some(_), _) => Next::Backlog,
             (None, _) if self.is_late(now) => Next::Live,
             (None, _) if self.stands.count() > 0 || !self.scanned => Next::Wait,
             (None, _) => Next::Live,
         }
+    }
+
+    /// Whether everything of it stands behind this place.
+    fn is_behind(&self, place: Option<Position>) -> bool {
+        let stands = self.stands.first().map(|range| range.start);
+        let read = self.read.front().map(|message| message.spooled);
+        let first = match (stands, read) {
+            (Some(stands), Some(read)) => read.map(|read| read.min(stands)),
+            (stands, read) => stands.or(read.flatten()),
+        };
+        place.is_some_and(|place| first.is_some_and(|first| place < first))
+    }
+
+    /// Whether something that was given up in memory only now is older than what was read back, and has yet
+    /// to be read.
+    #[must_use]
+    pub fn waits_for_older(&self, now: Tick) -> bool {
+        self.lacks_older() && !self.is_late(now)
+    }
+
+    fn lacks_older(&self) -> bool {
+        let first = self.stands.first().map(|range| range.start);
+        let read = self.read.front().and_then(|message| message.spooled);
+        first.is_some_and(|first| read.is_some_and(|read| first < read))
     }
 
     /// Whether the disk has kept the class waiting for too long.
@@ -183,7 +209,8 @@ impl Backlog {
 
     /// The read that is due, if one is.
     pub fn ask(&mut self, now: Tick) -> Option<SpoolCommand> {
-        if self.asked.is_some() || now < self.ask_at || self.read_bytes >= READ_AHEAD_BYTES / 2 {
+        let enough = self.read_bytes >= READ_AHEAD_BYTES / 2 && !self.lacks_older();
+        if self.asked.is_some() || now < self.ask_at || enough {
             return None;
         }
         let first = self.stands.first()?;
@@ -193,7 +220,7 @@ impl Backlog {
             class: self.class,
             from: first.start,
             until: last.end,
-            bytes_max: READ_AHEAD_BYTES - self.read_bytes,
+            bytes_max: READ_AHEAD_BYTES.saturating_sub(self.read_bytes),
         })
     }
 
@@ -219,10 +246,12 @@ impl Backlog {
         (messages, self.stands.remove(looked_at))
     }
 
-    /// A message was read back.
+    /// A message was read back. What was given up in memory late may be older than what was read before.
     pub fn push(&mut self, message: Message) {
         self.read_bytes += message.memory_bytes();
-        self.read.push_back(message);
+        let older = |read: &Message| read.spooled <= message.spooled;
+        let at = self.read.partition_point(older);
+        self.read.insert(at, message);
     }
 
     /// The next message that was read back.
@@ -232,10 +261,20 @@ impl Backlog {
         Some(message)
     }
 
+    /// Takes out what was read back and is meant.
+    pub fn take(&mut self, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let read = std::mem::take(&mut self.read);
+        let (taken, kept): (Vec<_>, Vec<_>) = read.into_iter().partition(meant);
+        let bytes: u64 = taken.iter().map(Message::memory_bytes).sum();
+        self.read_bytes -= bytes;
+        self.read = kept.into();
+        taken
+    }
+
     /// Messages that were sent and not taken: they go again, in order of position; what is on disk no
     /// more goes first, for it is nowhere else.
     pub fn put_back(&mut self, messages: Vec<Message>) {
-        for message in messages {
+        for message in messages.into_iter().rev() {
             self.read_bytes += message.memory_bytes();
             self.read.push_front(message);
         }
@@ -254,16 +293,14 @@ mod tests {
     use super::*;
     use crate::traffic::message::sample;
 
-    const EPOCH: u64 = 7;
-
     fn at(index: u32) -> Position {
         Position::new(3, index)
     }
 
-    fn record(index: u32, epoch: u64) -> Message {
+    fn record(index: u32) -> Message {
         let mut message = sample("t", b"x");
         message.spooled = Some(at(index));
-        (message.epoch, message.sequence) = (epoch, u64::from(index));
+        message.sequence = u64::from(index);
         message
     }
 
@@ -278,41 +315,63 @@ mod tests {
     fn does_a_class_that_keeps_its_order_wait_for_what_is_older_but_not_for_ever() {
         let now = Tick::START;
         let mut backlog = backlog(Order::Strict, 5);
-        assert_eq!(backlog.next(Some(99), EPOCH, now), Next::Wait);
+        let live = sample("t", b"new");
+        assert_eq!(backlog.next(Some(&live), now), Next::Wait);
         assert!(backlog.ask(now).is_some());
         assert!(backlog.ask(now).is_none(), "one read at a time");
-        assert_eq!(
-            backlog.next(Some(99), EPOCH, now.after(PATIENCE)),
-            Next::Live
-        );
-        let (read, missing) = backlog.answered(at(0)..at(3), vec![record(0, 1), record(2, 1)], now);
+        assert_eq!(backlog.next(Some(&live), now.after(PATIENCE)), Next::Live);
+        let (read, missing) = backlog.answered(at(0)..at(3), vec![record(0), record(2)], now);
         assert_eq!((read.len(), missing), (2, 1));
         for message in read {
             backlog.push(message);
         }
         assert_eq!(backlog.on_disk(), 2);
-        assert_eq!(
-            backlog.next(Some(0), EPOCH, now),
-            Next::Backlog,
-            "of an earlier start"
-        );
+        assert_eq!(backlog.next(Some(&live), now), Next::Backlog);
     }
 
     #[test]
     fn does_what_was_in_flight_before_go_before_what_was_given_up_in_memory() {
         let now = Tick::START;
         let mut backlog = backlog(Order::Strict, 3);
-        let (read, _) = backlog.answered(at(0)..at(3), vec![record(1, EPOCH)], now);
+        let (read, _) = backlog.answered(at(0)..at(3), vec![record(1)], now);
         backlog.push(read.into_iter().next().unwrap());
-        assert_eq!(backlog.next(Some(0), EPOCH, now), Next::Live);
-        assert_eq!(backlog.next(Some(2), EPOCH, now), Next::Backlog);
+        assert_eq!(backlog.next(Some(&record(0)), now), Next::Live);
+        assert_eq!(backlog.next(Some(&record(2)), now), Next::Backlog);
+    }
+
+    #[test]
+    fn does_what_is_given_up_late_and_is_older_go_first() {
+        let now = Tick::START;
+        let mut backlog = Backlog::new(ClassId(1), Order::Strict);
+        backlog.scanned();
+        backlog.push(record(5));
+        assert_eq!(backlog.next(None, now), Next::Backlog);
+        backlog.insert(at(2));
+        assert_eq!(backlog.next(None, now), Next::Wait);
+        assert!(backlog.ask(now).is_some());
+        let (read, _) = backlog.answered(at(2)..at(3), vec![record(2)], now);
+        read.into_iter().for_each(|message| backlog.push(message));
+        let order = std::iter::from_fn(|| backlog.pop());
+        let order: Vec<_> = order.map(|message| message.sequence).collect();
+        assert_eq!(order, [2, 5]);
+    }
+
+    #[test]
+    fn does_what_has_no_place_any_more_keep_its_order() {
+        let mut backlog = backlog(Order::Strict, 9);
+        let mut gone = [record(1), record(2), record(3)];
+        gone.iter_mut().for_each(|message| message.spooled = None);
+        backlog.put_back(gone.into());
+        let order = std::iter::from_fn(|| backlog.pop());
+        let order: Vec<_> = order.map(|message| message.sequence).collect();
+        assert_eq!(order, [1, 2, 3]);
     }
 
     #[test]
     fn does_what_comes_back_stand_in_order() {
         let mut backlog = backlog(Order::LiveFirst, 9);
-        backlog.push(record(5, 1));
-        backlog.put_back(vec![record(2, 1), record(4, 1)]);
+        backlog.push(record(5));
+        backlog.put_back(vec![record(2), record(4)]);
         let order: Vec<_> = std::iter::from_fn(|| backlog.pop())
             .map(|message| message.sequence)
             .collect();
@@ -329,7 +388,7 @@ mod tests {
         assert_eq!((read.len(), missing, backlog.on_disk()), (0, 0, 9));
         assert!(backlog.ask(now).is_none());
         assert_eq!(
-            backlog.next(Some(1), EPOCH, now),
+            backlog.next(Some(&sample("t", b"new")), now),
             Next::Live,
             "sending never waits for the disk"
         );

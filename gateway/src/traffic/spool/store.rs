@@ -50,6 +50,8 @@ pub struct Store {
     ballast_bytes: u64,
     /// A file was made, renamed or removed, and that may not be durable.
     folder_unsynced: bool,
+    /// Of a class, the last segment of which a block was not written.
+    refused: BTreeMap<ClassId, u32>,
     /// Classes of which [`SpoolReport::Scanned`] has not been said.
     unscanned_classes: Vec<ClassId>,
     boots: Boots,
@@ -131,6 +133,7 @@ impl Store {
             aside: Vec::new(),
             ballast_bytes: 0,
             folder_unsynced: false,
+            refused: BTreeMap::new(),
             unscanned_classes: classes.map(ClassId).collect(),
             boots: Boots::default(),
             trouble: None,

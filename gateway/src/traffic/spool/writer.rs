@@ -317,7 +317,9 @@ mod tests {
     async fn answer(writer: &mut Writer) -> SpoolReport {
         loop {
             match next(writer).await {
-                SpoolReport::Health(DiskHealth::Well) | SpoolReport::Scanned { .. } => {}
+                SpoolReport::Health(DiskHealth::Well)
+                | SpoolReport::Figures(_)
+                | SpoolReport::Scanned { .. } => {}
                 report => return report,
             }
         }

@@ -91,6 +91,13 @@ impl Disk {
         }
     }
 
+    /// The first letters of all payloads, in the order of the places.
+    fn starts(&self) -> Vec<&str> {
+        let payloads = self.records.values().map(|message| message.body.payload());
+        let texts = payloads.map(|payload| str::from_utf8(payload).unwrap());
+        texts.map(|text| &text[..text.len().min(3)]).collect()
+    }
+
     fn append(&mut self, block: Block) {
         self.bytes += block.records.len();
         let mut rest = &block.records[..];
@@ -406,4 +413,148 @@ fn does_the_operator_purge_what_is_on_disk_alone() {
     assert!(
         matches!(world.relay.take_spool_command(), Some(SpoolCommand::Settle(at)) if at == positions[..2])
     );
+}
+
+/// Its record would never be settled: it filled the disk, and came again after each start.
+#[test]
+fn is_a_copy_of_what_the_other_connection_brought_home_not_written() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.report(SpoolReport::Health(DiskHealth::Failing("full".into())));
+    world.up(Link::Urgent);
+    world.up(Link::Bulk);
+    world.arrive(FIRST, "alarm", Some(1));
+    let first = world.turn_with(&mut disk);
+    world.wait(Duration::from_secs(3));
+    let second = world.turn_with(&mut disk);
+    world.answer(&second[0], 0);
+    world.report(SpoolReport::Health(DiskHealth::Well));
+    world.wait(LATE);
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!((disk.bytes, payloads(&first)), (0, vec!["alarm"]));
+    world.down(Link::Urgent, false);
+    assert!(world.relay.is_idle());
+}
+
+/// A start reads the disk in the order in which it was written.
+#[test]
+fn does_what_is_in_flight_stand_on_disk_before_what_waits_behind_it() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.up(Link::Bulk);
+    world.arrive(SURE, "one", Some(1));
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(1900));
+    world.arrive(SURE, &format!("two{}", "x".repeat(4000)), Some(2));
+    world.turn_with(&mut disk);
+    world.arrive(SURE, "three", Some(3));
+    assert_eq!(payloads(&world.turn_with(&mut disk)), [""; 0], "it waits");
+    world.wait(Duration::from_millis(150));
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!(disk.starts(), ["one", "two", "thr"]);
+    assert_eq!(world.answers(), accepted([1, 2, 3]));
+}
+
+#[test]
+fn does_what_could_not_be_written_stand_before_what_came_later() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.turn_with(&mut disk);
+    world.wait(AWAY);
+    world.arrive(SURE, "one", Some(1));
+    world.turn();
+    world.wait(Duration::from_millis(100));
+    world.turn();
+    let Some(SpoolCommand::Append(block)) = world.relay.take_spool_command() else {
+        panic!("it is written");
+    };
+    world.arrive(SURE, "two", Some(2));
+    world.turn();
+    world.report(SpoolReport::Unwritten {
+        class: block.class,
+        positions: block.positions(),
+        why: Unwritten::Full,
+    });
+    world.wait(Duration::from_secs(1));
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!(disk.starts(), ["one", "two"]);
+    assert_eq!(world.answers(), accepted([1, 2]));
+}
+
+#[test]
+fn does_the_operator_purge_what_waits_in_memory_too_but_not_what_is_in_flight() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.turn_with(&mut disk);
+    world.wait(AWAY);
+    for token in 0..4 {
+        world.arrive(SURE, "x", Some(token));
+    }
+    world.turn_with(&mut disk);
+    world.wait(Duration::from_millis(100));
+    world.turn_with(&mut disk);
+    assert_eq!(world.answers(), accepted(0..4));
+    let positions: Vec<_> = disk.records.keys().copied().collect();
+    assert_eq!((positions.len(), world.counts(SURE)), (4, (4, 0)));
+    // Out of the middle, twice.
+    for purged in [1, 0] {
+        let middle = &positions[1..2];
+        assert_eq!(world.relay.purge(ClassId(SURE), middle), purged);
+    }
+    world.turn_with(&mut disk);
+    assert_eq!((disk.records.len(), world.counts(SURE)), (3, (3, 0)));
+    world.up(Link::Bulk);
+    let sent = world.turn_with(&mut disk);
+    let in_flight = sent.len() as u64;
+    assert!(in_flight > 0);
+    let purged = world.relay.purge(ClassId(SURE), &positions);
+    assert_eq!(purged, 3 - in_flight);
+    assert_eq!(world.ended(SURE, Outcome::Purged), 1 + purged);
+    for sent in &sent {
+        world.answer(sent, 0);
+    }
+    world.turn_with(&mut disk);
+    assert!(world.relay.is_idle() && disk.records.is_empty());
+    assert_eq!(world.answers(), [], "they were answered by the disk");
+}
+
+#[test]
+fn is_what_was_read_back_purged_and_its_room_given_back() {
+    let (mut world, _) = World::with_disk(Order::LiveFirst);
+    let class = ClassId(NORMAL);
+    let ends = Position::new(1, 0)..Position::new(1, 3);
+    world.report(SpoolReport::Found {
+        class,
+        ranges: vec![ends.clone()],
+    });
+    world.relay.pause_replay(true);
+    world.up(Link::Bulk);
+    world.turn();
+    let asked = world.relay.take_spool_command();
+    assert!(
+        matches!(asked, Some(SpoolCommand::Read { .. })),
+        "{asked:?}"
+    );
+    let positions = [0, 1, 2].map(|index| Position::new(1, index));
+    let read = |at: &Position| {
+        let mut message = sample("t", b"x");
+        (message.class, message.epoch) = (class, 99);
+        (message.spooled, message.replayed) = (Some(*at), true);
+        message.receipt.door = DoorId::NOBODY;
+        message
+    };
+    world.report(SpoolReport::Records {
+        class,
+        looked_at: ends,
+        messages: positions.iter().map(read).collect(),
+    });
+    assert_eq!(world.counts(NORMAL), (3, 0));
+    assert_eq!(world.relay.purge(class, &positions), 3);
+    assert_eq!(world.ended(NORMAL, Outcome::Purged), 3);
+    assert!(world.relay.is_idle());
+    assert_eq!(world.relay.queues().bytes(), 0);
+    let settled = world.relay.take_spool_command();
+    assert!(matches!(settled, Some(SpoolCommand::Settle(at)) if at == positions));
 }

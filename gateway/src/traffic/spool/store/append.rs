@@ -20,6 +20,10 @@ impl Store {
         if self.trouble.is_some() {
             return self.unwritten(&block, Unwritten::Failing);
         }
+        let refused = self.refused.get(&block.class);
+        if refused.is_some_and(|segment| block.first.segment() <= *segment) {
+            return self.unwritten(&block, Unwritten::Full);
+        }
         if !self.make_room(&block, now) {
             let why = match self.trouble {
                 Some(_) => Unwritten::Failing,
@@ -181,7 +185,11 @@ impl Store {
         }
     }
 
+    /// What follows in that segment is not taken either: it would stand there in another order than that
+    /// of receipt.
     pub(super) fn unwritten(&mut self, block: &Block, why: Unwritten) {
+        let refused = self.refused.entry(block.class).or_default();
+        *refused = block.first.segment().max(*refused);
         self.reports.push(SpoolReport::Unwritten {
             class: block.class,
             positions: block.positions(),

@@ -69,7 +69,9 @@ impl Store {
             Err(fault) => (Err(fault), false),
         };
         match head {
-            Ok(head) if repaired && self.is_behind(number, head.as_ref())? => {
+            Ok(head)
+                if repaired && !self.only_looks && self.is_behind(number, head.as_ref())? =>
+            {
                 self.mend(number, Mend::CutShort, now)?;
             }
             Ok(Some(head)) => {

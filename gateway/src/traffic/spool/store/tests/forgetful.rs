@@ -273,6 +273,11 @@ impl Forgetful {
         std::mem::take(&mut self.state().left)
     }
 
+    /// How many hold on to it: its files, and their owners.
+    pub(super) fn users(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// The power is cut now.
     pub(super) fn cut(&self) -> (String, Self) {
         self.state().cut()

@@ -195,11 +195,13 @@ impl Expected {
         });
         let (_, left) = left.cut();
         drop(store);
-        let mut store = Store::open(Box::new(left), power_settings()).unwrap();
+        let mut store = Store::open(Box::new(left.clone()), power_settings()).unwrap();
         scan(&mut store);
         let until = first.max(at(store.next_segment(), 0)).plus(10);
         let again = contents(&mut store, until);
         assert_eq!(again, there, "after going on and another cut");
+        drop(store);
+        assert_eq!(left.users(), 1, "a file is held after the store");
     }
 }
 
