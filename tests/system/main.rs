@@ -2,7 +2,8 @@
 //!
 //! The first rooms are what the tests stand on: `broker` runs mosquitto, `gateway` runs `tidegate`,
 //! `proxy` stands between the two and makes faults, `device` sends, `subscriber` is the far end,
-//! `site` puts them together. The others are the tests, by what they ask. Everything runs on
+//! `site` puts them together. `spool_load`, `spool_far` and `spool_site` are the same for many
+//! messages and several lives of one gateway, and `disk_mount` is a small disk. The others are the tests, by what they ask. Everything runs on
 //! loopback; each test has its own processes and folders.
 
 #![allow(

@@ -140,9 +140,9 @@ fn does_it_start_with_torn_and_foreign_segments_and_send_all_others() {
     let senders = ["alarm/a", "sure/a", "value/a"].map(|topic| Sender::to(topic).count(2_000));
     let (mut site, load) = killed_with_backlog(&senders);
     wait_for_bytes(&site.spool(), 1);
-    let sure = files_in(&site.spool(), ".redb");
+    let segments = files_in(&site.spool(), ".redb");
     let of = |class: &str| {
-        let mut files = sure.iter();
+        let mut files = segments.iter();
         let name = |path: &&std::path::PathBuf| {
             path.file_name()
                 .unwrap()
@@ -151,7 +151,7 @@ fn does_it_start_with_torn_and_foreign_segments_and_send_all_others() {
         };
         files
             .find(name)
-            .unwrap_or_else(|| panic!("no segment of {class}: {sure:?}"))
+            .unwrap_or_else(|| panic!("no segment of {class}: {segments:?}"))
             .clone()
     };
     // One is cut in half, one is not what its name says; the first class's is whole.
@@ -168,6 +168,16 @@ fn does_it_start_with_torn_and_foreign_segments_and_send_all_others() {
     fs::write(site.spool().join("critical.7fffff00.redb"), "").unwrap();
     fs::write(site.spool().join("sure.7fffff01.redb"), vec![0; 8192]).unwrap();
     site.begin();
+    // Each is told, with what came of it, and kept for who wants to look.
+    wait_until("both damaged files are told", SOON, || {
+        let lines = site.gateway.lines();
+        let told = lines.iter().filter(|line| {
+            let words = ["was set aside", "recovered", "lost"];
+            words.iter().all(|word| line.contains(word))
+        });
+        told.count() == 2
+    });
+    assert_eq!(files_in(&site.spool(), ".damaged").len(), 2);
     site.recover();
     site.far.wait_for_all(&load, &[0], HOME);
     // It takes and keeps new ones.
