@@ -95,9 +95,6 @@ fn written_bytes() -> u64 {
     line.and_then(|bytes| bytes.parse().ok()).expect("a number")
 }
 
-/// Writes in commits of so many messages into a folder; gives the bytes that reached the disk.
-type Way = fn(&Path, usize) -> u64;
-
 fn beside(folder: &Path, batch: usize) {
     let ways: [(&str, Way); 3] = [("append", append), ("spool", spool), ("SQLite", sqlite)];
     let mut took = [const { Vec::new() }; 3];
