@@ -139,16 +139,5 @@ fn rules(count: usize) -> Vec<RuleSettings> {
 }
 
 fn classes() -> Vec<ClassSettings> {
-    vec![ClassSettings {
-        name: "normal".into(),
-        delivery: Delivery::Buffered,
-        weight: 1,
-        ttl: None,
-        queue_bytes_max: 8 << 20,
-        client_bytes_max: 8 << 20,
-        spool_bytes_max: None,
-        order: tidegate::traffic::spool::Order::LiveFirst,
-        replay_topic: None,
-        keep_qos0: false,
-    }]
+    vec![ClassSettings::new("normal", Delivery::Buffered, 8 << 20)]
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate::clock::Clock;
-use tidegate::traffic::message::{Body, ClassId, DoorId, Message, QoS, Receipt, Tick};
+use tidegate::traffic::message::{Body, ClassId, DoorId, Message, Receipt, Tick};
 use tidegate::traffic::spool::append::{Appending, Closed};
 use tidegate::traffic::spool::files::Files;
 use tidegate::traffic::spool::replay::READ_AHEAD_BYTES;
@@ -155,24 +155,15 @@ fn message(number: usize, received: Tick) -> Message {
         payload.push(b'a' + (noise >> 59) as u8 % 26);
     }
     payload.extend_from_slice(b"\"}");
+    let receipt = Receipt {
+        door: DoorId::NOBODY,
+        token: None,
+    };
+    let body = Body::new("plant/line4/pump17/vibration", b"", &payload);
     Message {
-        body: Body::new("plant/line4/pump17/vibration", b"", &payload),
-        class: CLASS,
-        key: None,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        received,
-        expires: Tick::NEVER,
-        publisher_expires: Tick::NEVER,
-        stands_for: 1,
         epoch: 0x0123_4567_89AB_CDEF,
         sequence: number as u64,
-        spooled: None,
-        replayed: false,
-        receipt: Receipt {
-            door: DoorId::NOBODY,
-            token: None,
-        },
+        ..Message::new(body, CLASS, received, receipt)
     }
 }
 

@@ -10,7 +10,6 @@ mod device;
 mod disk;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::traffic::accept::Protocol;
@@ -544,13 +543,8 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
     let mut class = |index: usize| {
         let queue_bytes_max = memory_max >> dice.below(3);
         ClassSettings {
-            name: Arc::from(format!("class{index}")),
-            delivery: deliveries[index],
             weight: 1 + dice.below(5) as u32,
-            ttl: None,
-            queue_bytes_max,
             client_bytes_max: queue_bytes_max >> dice.below(3),
-            spool_bytes_max: None,
             order: match dice.permille(500) {
                 true => Order::Strict,
                 false => Order::LiveFirst,
@@ -558,6 +552,7 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
             replay_topic: dice.permille(200).then(|| "replay/{topic}".into()),
             // QoS 0 has no second chance, so a doubled alarm would overtake it.
             keep_qos0: index > 0 && dice.permille(200),
+            ..ClassSettings::new(&format!("class{index}"), deliveries[index], queue_bytes_max)
         }
     };
     (0..count).map(&mut class).collect()

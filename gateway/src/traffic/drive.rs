@@ -387,7 +387,7 @@ mod tests {
     use crate::traffic::queue::{ClassSettings, Delivery};
     use crate::traffic::relay::RelaySettings;
     use crate::traffic::send::tests::uplink;
-    use crate::traffic::spool::{Order, SpoolPolicy, request};
+    use crate::traffic::spool::{SpoolPolicy, request};
     use crate::traffic::status;
 
     fn relay() -> Relay {
@@ -395,18 +395,11 @@ mod tests {
             gateway: "box".into(),
             epoch: 1,
             memory_bytes_max: 1 << 20,
-            classes: vec![ClassSettings {
-                name: "critical".into(),
-                delivery: Delivery::Guaranteed,
-                weight: 1,
-                ttl: None,
-                queue_bytes_max: 1 << 20,
-                client_bytes_max: 1 << 20,
-                spool_bytes_max: None,
-                order: Order::Strict,
-                replay_topic: None,
-                keep_qos0: false,
-            }],
+            classes: vec![ClassSettings::new(
+                "critical",
+                Delivery::Guaranteed,
+                1 << 20,
+            )],
             uplink: uplink(),
             spool: SpoolPolicy::default(),
             next_segment: 1,

@@ -248,6 +248,29 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message as it comes in with QoS 1, for which nothing else was said: no key, not retained, never
+    /// expiring, not numbered yet.
+    #[must_use]
+    #[inline]
+    pub const fn new(body: Body, class: ClassId, received: Tick, receipt: Receipt) -> Self {
+        Self {
+            body,
+            class,
+            key: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received,
+            expires: Tick::NEVER,
+            publisher_expires: Tick::NEVER,
+            stands_for: 1,
+            epoch: 0,
+            sequence: 0,
+            spooled: None,
+            replayed: false,
+            receipt,
+        }
+    }
+
     /// Its identity.
     #[must_use]
     pub const fn id(&self) -> MessageId {
@@ -276,28 +299,15 @@ impl Message {
 /// A message for tests: class 1, QoS 1, from the first sender, never expiring.
 #[cfg(test)]
 pub(crate) fn sample(topic: &str, payload: &[u8]) -> Message {
-    Message {
-        body: Body::new(topic, b"", payload),
-        class: ClassId(1),
-        key: None,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        received: Tick::ZERO,
-        expires: Tick::NEVER,
-        publisher_expires: Tick::NEVER,
-        stands_for: 1,
-        epoch: 0,
-        sequence: 0,
-        spooled: None,
-        replayed: false,
-        receipt: Receipt {
-            door: DoorId {
-                index: 0,
-                generation: 0,
-            },
-            token: None,
+    let body = Body::new(topic, b"", payload);
+    let receipt = Receipt {
+        door: DoorId {
+            index: 0,
+            generation: 0,
         },
-    }
+        token: None,
+    };
+    Message::new(body, ClassId(1), Tick::ZERO, receipt)
 }
 
 #[cfg(test)]
@@ -326,26 +336,8 @@ mod tests {
     #[test]
     fn does_a_topic_count_as_memory() {
         let memory_bytes = |topic: &str, key: Option<&str>| {
-            let door = DoorId {
-                index: 0,
-                generation: 0,
-            };
-            let message = Message {
-                body: Body::new(topic, b"", b"payload"),
-                class: ClassId::FIRST,
-                key: key.map(Arc::from),
-                qos: QoS::AtMostOnce,
-                retain: false,
-                received: Tick::ZERO,
-                expires: Tick::NEVER,
-                publisher_expires: Tick::NEVER,
-                stands_for: 1,
-                epoch: 0,
-                sequence: 0,
-                spooled: None,
-                replayed: false,
-                receipt: Receipt { door, token: None },
-            };
+            let mut message = sample(topic, b"payload");
+            message.key = key.map(Arc::from);
             message.memory_bytes()
         };
         let short = memory_bytes("t", None);

@@ -179,24 +179,14 @@ impl Device {
             self.payload_bytes as usize
         };
         payload.resize(payload.len().max(pad), b'x');
+        let receipt = Receipt {
+            door: self.door,
+            token,
+        };
+        let body = Body::new(&topic, &[], &payload);
         Message {
-            body: Body::new(&topic, &[], &payload),
-            class: ClassId(class as u8),
-            key: None,
             qos,
-            retain: false,
-            received: now,
-            expires: Tick::NEVER,
-            publisher_expires: Tick::NEVER,
-            stands_for: 1,
-            epoch: 0,
-            sequence: 0,
-            spooled: None,
-            replayed: false,
-            receipt: Receipt {
-                door: self.door,
-                token,
-            },
+            ..Message::new(body, ClassId(class as u8), now, receipt)
         }
     }
 

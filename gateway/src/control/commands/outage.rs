@@ -160,7 +160,7 @@ fn hours(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::control::config::tests::parse;
-    use crate::traffic::message::{Body, ClassId, DoorId, Message, QoS, Receipt, Tick};
+    use crate::traffic::message::{Body, ClassId, DoorId, Message, Receipt, Tick};
     use crate::traffic::spool::record;
 
     fn said(text: &str, rate: Option<u64>, bytes: u64) -> String {
@@ -169,24 +169,17 @@ mod tests {
 
     #[test]
     fn is_a_record_as_large_as_is_reckoned() {
+        let body = Body::new("plant/3/vibration", &[], &[b'x'; 133]);
+        let receipt = Receipt {
+            door: DoorId::NOBODY,
+            token: None,
+        };
+        let received = Tick::from_micros(Tick::START.micros() + 2_000_000);
         let message = Message {
-            body: Body::new("plant/3/vibration", &[], &[b'x'; 133]),
-            class: ClassId(1),
-            key: None,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            received: Tick::from_micros(Tick::START.micros() + 2_000_000),
             expires: Tick::from_micros(Tick::START.micros() + 7 * 86_400_000_000),
-            publisher_expires: Tick::NEVER,
-            stands_for: 1,
             epoch: u64::MAX / 3,
             sequence: 1 << 30,
-            spooled: None,
-            replayed: false,
-            receipt: Receipt {
-                door: DoorId::NOBODY,
-                token: None,
-            },
+            ..Message::new(body, ClassId(1), received, receipt)
         };
         let mut bytes = Vec::new();
         record::write(&mut bytes, &message, Tick::START);

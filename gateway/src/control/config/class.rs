@@ -85,23 +85,16 @@ pub(super) fn read(
 
 /// The classes of a configuration that has none.
 fn standard(memory_bytes_max: u64) -> Classes {
-    let class = |name: &str, delivery, weight, ttl| ClassSettings {
-        name: Arc::from(name),
-        delivery,
-        weight,
-        ttl,
-        queue_bytes_max: memory_bytes_max,
-        client_bytes_max: memory_bytes_max / 4,
-        spool_bytes_max: None,
-        order: order_of(delivery),
-        replay_topic: None,
-        keep_qos0: false,
-    };
+    let class = |name, delivery| ClassSettings::new(name, delivery, memory_bytes_max);
     Classes {
         settings: vec![
-            class("critical", Delivery::Guaranteed, 1, None),
-            class("normal", Delivery::Buffered, 3, Some(TTL.default)),
-            class("low", Delivery::Latest, 1, None),
+            class("critical", Delivery::Guaranteed),
+            ClassSettings {
+                weight: 3,
+                ttl: Some(TTL.default),
+                ..class("normal", Delivery::Buffered)
+            },
+            class("low", Delivery::Latest),
         ],
         places: vec![None; 3],
         spool_places: vec![None; 3],
@@ -110,25 +103,23 @@ fn standard(memory_bytes_max: u64) -> Classes {
 
 fn settings(s: &mut Section<'_, '_, '_>, memory_bytes_max: u64) -> ClassSettings {
     let queue_bytes_max = s.size("queue_max", &within(memory_bytes_max, "`memory_max`"));
-    let client = Range {
-        default: queue_bytes_max / 4,
-        ..within(queue_bytes_max, "the class's `queue_max`")
-    };
     let qos0 = [("raise", false), ("keep", true)];
     let order = [("strict", Order::Strict), ("live-first", Order::LiveFirst)];
     let name = name(s);
-    let delivery = delivery(s);
+    let unsaid = ClassSettings::new(&name, delivery(s), queue_bytes_max);
+    let client = Range {
+        default: unsaid.client_bytes_max,
+        ..within(queue_bytes_max, "the class's `queue_max`")
+    };
     ClassSettings {
-        name,
-        delivery,
         weight: s.integer("weight", &WEIGHT),
         ttl: s.optional_time("ttl", &TTL),
-        queue_bytes_max,
         client_bytes_max: s.size("client_max", &client),
         spool_bytes_max: s.optional_size("spool_max", &SPOOL_MAX),
-        order: s.choice("order", order_of(delivery), &order),
+        order: s.choice("order", unsaid.order, &order),
         replay_topic: template::read(s, "replay_topic"),
-        keep_qos0: s.choice("qos0", false, &qos0),
+        keep_qos0: s.choice("qos0", unsaid.keep_qos0, &qos0),
+        ..unsaid
     }
 }
 
@@ -151,15 +142,6 @@ fn warn_of_idle_keys(
         let what = "`replay_topic` has no effect: it is the uplink's `topic`".to_owned();
         let hint = "take it out, or write another, such as \"replay/{topic}\"";
         s.warn("replay_topic", what, hint);
-    }
-}
-
-/// What a delivery wants if nothing is said: what is guaranteed keeps its order, of the rest fresh data
-/// does not wait behind days of backlog.
-const fn order_of(delivery: Delivery) -> Order {
-    match delivery {
-        Delivery::Guaranteed => Order::Strict,
-        Delivery::Buffered | Delivery::Latest => Order::LiveFirst,
     }
 }
 

@@ -312,17 +312,9 @@ pub(super) mod tests {
 
     /// The three classes of the embedded defaults, in short.
     pub(in super::super) fn classes() -> Vec<ClassSettings> {
-        let class = |name: &str, delivery, ttl: Option<u64>| ClassSettings {
-            name: name.into(),
-            delivery,
-            weight: 1,
+        let class = |name, delivery, ttl: Option<u64>| ClassSettings {
             ttl: ttl.map(Duration::from_secs),
-            queue_bytes_max: 8 << 20,
-            client_bytes_max: 4 << 20,
-            spool_bytes_max: None,
-            order: crate::traffic::spool::Order::LiveFirst,
-            replay_topic: None,
-            keep_qos0: false,
+            ..ClassSettings::new(name, delivery, 8 << 20)
         };
         vec![
             class("critical", Delivery::Guaranteed, None),

@@ -1,6 +1,5 @@
 //! The queues: what gives way, in which order, and that nothing goes without an end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -11,16 +10,8 @@ use crate::traffic::message::sample;
 
 fn class(name: &str, delivery: Delivery, queue_bytes_max: u64) -> ClassSettings {
     ClassSettings {
-        name: Arc::from(name),
-        delivery,
-        weight: 1,
-        ttl: None,
-        queue_bytes_max,
         client_bytes_max: u64::MAX,
-        spool_bytes_max: None,
-        order: crate::traffic::spool::Order::LiveFirst,
-        replay_topic: None,
-        keep_qos0: false,
+        ..ClassSettings::new(name, delivery, queue_bytes_max)
     }
 }
 

@@ -49,3 +49,28 @@ pub struct ClassSettings {
     /// Send as QoS 0 what arrived as QoS 0.
     pub keep_qos0: bool,
 }
+
+impl ClassSettings {
+    /// A class of which nothing else is said: a queue of so many bytes, of which one client may hold a
+    /// quarter; an order as its delivery wants it.
+    #[must_use]
+    pub fn new(name: &str, delivery: Delivery, queue_bytes_max: u64) -> Self {
+        Self {
+            name: Arc::from(name),
+            delivery,
+            weight: 1,
+            ttl: None,
+            queue_bytes_max,
+            client_bytes_max: queue_bytes_max / 4,
+            spool_bytes_max: None,
+            order: match delivery {
+                // What is guaranteed keeps its order; of the rest fresh data does not wait behind days
+                // of backlog.
+                Delivery::Guaranteed => Order::Strict,
+                Delivery::Buffered | Delivery::Latest => Order::LiveFirst,
+            },
+            replay_topic: None,
+            keep_qos0: false,
+        }
+    }
+}

@@ -46,17 +46,10 @@ impl World {
         change: impl FnOnce(&mut UplinkSettings),
         change_class: impl FnMut(&mut ClassSettings),
     ) -> Self {
-        let class = |name: &str, delivery| ClassSettings {
-            name: Arc::from(name),
-            delivery,
-            weight: 1,
-            ttl: None,
-            queue_bytes_max: 1 << 20,
+        let class = |name, delivery| ClassSettings {
             client_bytes_max: 1 << 20,
-            spool_bytes_max: None,
             order: crate::traffic::spool::Order::LiveFirst,
-            replay_topic: None,
-            keep_qos0: false,
+            ..ClassSettings::new(name, delivery, 1 << 20)
         };
         let mut settings = RelaySettings {
             gateway: "box".to_owned(),

@@ -34,16 +34,8 @@ fn encoder(protocol: Protocol, properties: PropertiesPolicy, topic: &str) -> Enc
 
 fn class(replay_topic: Option<&str>) -> ClassSettings {
     ClassSettings {
-        name: Arc::from("critical"),
-        delivery: Delivery::Buffered,
-        weight: 1,
-        ttl: None,
-        queue_bytes_max: 1 << 20,
-        client_bytes_max: 1 << 20,
-        spool_bytes_max: None,
-        order: Order::LiveFirst,
         replay_topic: replay_topic.map(str::to_owned),
-        keep_qos0: false,
+        ..ClassSettings::new("critical", Delivery::Buffered, 1 << 20)
     }
 }
 

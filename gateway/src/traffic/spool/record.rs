@@ -76,9 +76,12 @@ pub fn read(
         bincode::borrow_decode_from_slice(bytes, CONFIG).map_err(|_| NoRecord)?;
     let tick = |micros: i64| Tick::from_micros(opened.micros().saturating_add_signed(micros));
     let end = |micros: Option<i64>| micros.map_or(Tick::NEVER, tick);
+    let body = Body::new(record.topic, record.properties, record.payload);
+    let receipt = Receipt {
+        door: DoorId::NOBODY,
+        token: None,
+    };
     let message = Message {
-        body: Body::new(record.topic, record.properties, record.payload),
-        class,
         key: record.key.map(Into::into),
         qos: match record.qos {
             0 => QoS::AtMostOnce,
@@ -87,7 +90,6 @@ pub fn read(
             _ => return Err(NoRecord),
         },
         retain: record.retain,
-        received: tick(record.received),
         expires: end(record.expires),
         publisher_expires: end(record.publisher_expires),
         stands_for: record.stands_for,
@@ -95,10 +97,7 @@ pub fn read(
         sequence: record.sequence,
         spooled: Some(at),
         replayed: true,
-        receipt: Receipt {
-            door: DoorId::NOBODY,
-            token: None,
-        },
+        ..Message::new(body, class, tick(record.received), receipt)
     };
     Ok((message, taken))
 }

@@ -150,24 +150,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let verdict = self.classifier.classify(topic, publish.payload);
         let publisher = publisher_expires(now, publish.expiry_seconds);
         let expires = expires(now, &verdict, publisher);
+        let body = Body::new(topic, &publish.forwardable(), publish.payload);
+        let receipt = Receipt {
+            door: self.kept.door,
+            token,
+        };
         let message = Message {
-            body: Body::new(topic, &publish.forwardable(), publish.payload),
-            class: verdict.class,
             key: verdict.key,
             qos: publish.qos,
             retain: publish.retain,
-            received: now,
             expires,
             publisher_expires: publisher,
-            stands_for: 1,
-            epoch: 0,
-            sequence: 0,
-            spooled: None,
-            replayed: false,
-            receipt: Receipt {
-                door: self.kept.door,
-                token,
-            },
+            ..Message::new(body, verdict.class, now, receipt)
         };
         self.lanes.unsent.push(message);
     }

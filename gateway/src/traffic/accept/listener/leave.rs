@@ -318,21 +318,15 @@ impl Shared {
         let verdict = classifier.classify(&will.topic, &will.payload);
         let publisher = publisher_expires(now, will.expiry_seconds);
         let expires = expires(now, &verdict, publisher);
+        let body = Body::new(&will.topic, &will.properties, &will.payload);
+        let receipt = Receipt { door, token: None };
         let message = Message {
-            body: Body::new(&will.topic, &will.properties, &will.payload),
-            class: verdict.class,
             key: verdict.key,
             qos: will.qos,
             retain: will.retain,
-            received: now,
             expires,
             publisher_expires: publisher,
-            stands_for: 1,
-            epoch: 0,
-            sequence: 0,
-            spooled: None,
-            replayed: false,
-            receipt: Receipt { door, token: None },
+            ..Message::new(body, verdict.class, now, receipt)
         };
         unsent.push(message);
         unsent.unreadable += classifier.take_unreadable();

@@ -119,24 +119,18 @@ impl Intake {
             .map(super::properties::encode)
             .unwrap_or_default();
         let publisher_expires = super::properties::expiry(properties, now);
+        let body = Body::new(topic, &encoded, &publication.payload);
+        let receipt = Receipt { door, token: None };
         Ok(Message {
-            body: Body::new(topic, &encoded, &publication.payload),
-            class: verdict.class,
             key: verdict.key,
             qos: match publication.packet_id {
                 Some(_) => QoS::AtLeastOnce,
                 None => QoS::AtMostOnce,
             },
             retain: publication.retain,
-            received: now,
             expires: expires.min(publisher_expires),
             publisher_expires,
-            stands_for: 1,
-            epoch: 0,
-            sequence: 0,
-            spooled: None,
-            replayed: false,
-            receipt: Receipt { door, token: None },
+            ..Message::new(body, verdict.class, now, receipt)
         })
     }
 

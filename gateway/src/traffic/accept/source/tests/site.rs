@@ -351,18 +351,7 @@ pub(super) fn settings(broker: &Broker, protocol: Protocol) -> SourceSettings {
 
 /// Alarms are of the first class; so may be what shakes.
 pub(super) fn rules() -> Arc<Rules> {
-    let class = |name: &str, delivery| ClassSettings {
-        name: name.into(),
-        delivery,
-        weight: 1,
-        ttl: None,
-        queue_bytes_max: 1 << 20,
-        client_bytes_max: 1 << 20,
-        spool_bytes_max: None,
-        order: crate::traffic::spool::Order::LiveFirst,
-        replay_topic: None,
-        keep_qos0: false,
-    };
+    let class = |name, delivery| ClassSettings::new(name, delivery, 1 << 20);
     let classes = [
         class("critical", Delivery::Guaranteed),
         class("normal", Delivery::Buffered),
