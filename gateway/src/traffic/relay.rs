@@ -395,7 +395,7 @@ impl Relay {
         let guaranteed = settings.delivery == Delivery::Guaranteed;
         let share = share_max(&self.senders, message.receipt.door, settings);
         let queue = self.queues.class(class);
-        if guaranteed && (queue.holds(message.receipt.door) || queue.is_held_for_room()) {
+        if guaranteed && (queue.holds_before(&message) || queue.is_held_for_room()) {
             return self.no_room(message, guaranteed, share);
         }
         let mut receipt = message.receipt;

@@ -110,7 +110,7 @@ impl Queues {
         queue.hold(message);
     }
 
-    /// Admits what is held and has room now, in order for each sender. `share_max` says how much of
+    /// Admits what is held and has room now, in order for each sender and topic. `share_max` says how much of
     /// the class a sender may occupy; `admitted` is told of each that got a place.
     pub fn readmit(
         &mut self,
@@ -121,14 +121,17 @@ impl Queues {
     ) {
         for index in 0..self.classes.len() {
             let mut kept = VecDeque::new();
-            let mut behind = HashSet::new();
+            let (mut behind, mut topics) = (HashSet::new(), HashSet::new());
             self.classes[index].held_for_room = false;
             while let Some(message) = self.classes[index].pop_held() {
                 let sender = message.receipt.door;
                 let share = share_max(sender, &self.classes[index].settings);
                 let bytes = message.memory_bytes();
-                if behind.contains(&sender) || self.over_share(&message, bytes, share) {
+                let topic = message.body.topic_bytes();
+                let waits = behind.contains(&sender) || topics.contains(topic);
+                if waits || self.over_share(&message, bytes, share) {
                     behind.insert(sender);
+                    topics.insert(Box::<[u8]>::from(topic));
                     kept.push_back(message);
                     continue;
                 }

@@ -2,7 +2,9 @@
 //! knows nothing of the other classes nor of the budget that they share: that is
 //! [`bounded`](super::bounded).
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::time::Duration;
 
 use super::super::message::{DoorId, Message, Tick};
@@ -29,8 +31,10 @@ pub struct ClassQueue {
     pub(super) places: Option<Places>,
     /// Guaranteed messages without room, in order of receipt; not part of the budget.
     pub(super) held: VecDeque<Message>,
-    /// How many of them each sender has. By id, since a sender that left still has its place.
+    /// How many of them each sender has, and how many each topic: what comes later of either waits behind.
+    /// By id, since a sender that left still has its place.
     held_by: HashMap<DoorId, usize>,
+    held_topics: HashMap<Box<[u8]>, usize>,
     pub(super) held_bytes: u64,
     pub(super) held_for_room: bool,
     /// Bytes of what was admitted and has not ended, in flight included.
@@ -59,6 +63,7 @@ impl ClassQueue {
             places: None,
             held: VecDeque::new(),
             held_by: HashMap::new(),
+            held_topics: HashMap::new(),
             held_bytes: 0,
             held_for_room: false,
             bytes: 0,
@@ -99,10 +104,12 @@ impl ClassQueue {
         self.held.len()
     }
 
-    /// Whether anything of this sender is held: what comes from it later waits behind.
+    /// Whether this message waits behind what is held of its sender, or by whomever of its topic.
     #[must_use]
-    pub fn holds(&self, sender: DoorId) -> bool {
-        self.held_by.contains_key(&sender)
+    pub fn holds_before(&self, message: &Message) -> bool {
+        !self.held.is_empty()
+            && (self.held_by.contains_key(&message.receipt.door)
+                || self.held_topics.contains_key(message.body.topic_bytes()))
     }
 
     /// Bytes of what is held.
@@ -435,12 +442,8 @@ impl ClassQueue {
     pub(super) fn pop_held(&mut self) -> Option<Message> {
         let message = self.held.pop_front()?;
         self.held_bytes -= message.memory_bytes();
-        if let Some(count) = self.held_by.get_mut(&message.receipt.door) {
-            *count -= 1;
-            if *count == 0 {
-                self.held_by.remove(&message.receipt.door);
-            }
-        }
+        uncount(&mut self.held_by, &message.receipt.door);
+        uncount(&mut self.held_topics, message.body.topic_bytes());
         Some(message)
     }
 
@@ -452,6 +455,8 @@ impl ClassQueue {
     fn count_held(&mut self, message: &Message) {
         self.held_bytes += message.memory_bytes();
         *self.held_by.entry(message.receipt.door).or_default() += 1;
+        let topic = Box::from(message.body.topic_bytes());
+        *self.held_topics.entry(topic).or_default() += 1;
     }
 
     /// Takes out what is held of one sender and was received until then.
@@ -475,6 +480,18 @@ impl ClassQueue {
         self.bytes -= bytes.min(self.bytes);
         self.clients.vacate(message.receipt.door, bytes);
         budget.give_back(bytes);
+    }
+}
+
+fn uncount<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
+    counts: &mut HashMap<K, usize>,
+    key: &Q,
+) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 

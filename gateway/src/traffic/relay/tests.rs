@@ -222,6 +222,24 @@ fn payloads(published: &[Published]) -> Vec<&str> {
 }
 
 #[test]
+fn does_a_new_connection_wait_behind_what_is_held_of_the_same_topic() {
+    let one = sample("t", b"1").memory_bytes();
+    let mut world = World::with_classes(|_| {}, |class| class.client_bytes_max = one);
+    world.arrive(1, "1", Some(1));
+    world.arrive(1, "2", Some(2));
+    world.sender = world.relay.open(Arc::from("device"), false);
+    world.arrive(1, "3", Some(3));
+    world.up(Link::Bulk);
+    for _ in 0..3 {
+        for published in world.turn() {
+            world.answer(&published, 0);
+        }
+    }
+    let order: Vec<_> = world.published.iter().map(|p| &p.payload[..]).collect();
+    assert_eq!(order, ["1", "2", "3"]);
+}
+
+#[test]
 fn is_what_the_upstream_refuses_for_good_a_dead_letter_and_its_sender_told() {
     for class in [FIRST, SURE] {
         for reason in [0x90, 0x95, 0x99] {
