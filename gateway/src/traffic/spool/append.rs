@@ -250,10 +250,12 @@ impl Appending {
         self.full_until = until;
     }
 
-    /// Whether there may be room.
+    /// Whether there may be room. Not while blocks of a segment that was given up are unanswered: what
+    /// they hold is written again, and must not stand behind what was received later.
     #[must_use]
     pub fn may_write(&self, now: Tick) -> bool {
-        now >= self.full_until
+        let goes_on = self.next.is_some() || self.open.is_some() || self.sent.is_empty();
+        goes_on && now >= self.full_until
     }
 
     /// Until when there is no room.
@@ -297,6 +299,26 @@ mod tests {
 
     fn appending() -> Appending {
         Appending::new(ClassId(1), MS)
+    }
+
+    #[test]
+    fn does_what_comes_later_wait_until_all_of_a_segment_given_up_is_answered() {
+        let mut appending = appending();
+        let mut next_segment = 1;
+        let mut block = || {
+            let mut message = sample("t", b"x");
+            appending.write(&mut message, Tick::ZERO, &mut next_segment);
+            match appending.close() {
+                Some(Closed::Full(block, _)) => block.positions(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (first, second) = (block(), block());
+        for (refused, writes) in [(first, false), (second, true)] {
+            appending.answered(&refused);
+            let _ = appending.take_back(&refused);
+            assert_eq!(appending.may_write(Tick::ZERO), writes, "{refused:?}");
+        }
     }
 
     fn write(appending: &mut Appending, token: Option<u32>, next: &mut u32) -> Position {
