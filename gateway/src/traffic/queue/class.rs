@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::clients::Clients;
 use super::coalesce::{Places, key_of, merge, supersede};
 use super::pressure::{Level, Pressure};
+use super::row::Row;
 use super::{ClassSettings, Delivery};
 
 /// One class's queue.
@@ -18,7 +19,7 @@ use super::{ClassSettings, Delivery};
 pub struct ClassQueue {
     pub(super) settings: ClassSettings,
     /// What waits; `None` where a message was taken out. The front is never `None`.
-    pub(super) waiting: VecDeque<Option<Message>>,
+    pub(super) waiting: Row<Option<Message>>,
     /// Messages in `waiting`, and their bytes.
     pub(super) count: usize,
     pub(super) waiting_bytes: u64,
@@ -51,7 +52,7 @@ impl ClassQueue {
     pub(super) fn new(settings: ClassSettings) -> Self {
         Self {
             settings,
-            waiting: VecDeque::new(),
+            waiting: Row::default(),
             count: 0,
             waiting_bytes: 0,
             front: FIRST_POSITION,
@@ -273,9 +274,6 @@ impl ClassQueue {
         let message = self.take(self.front)?;
         self.clients.forget(message.receipt.door, self.front);
         self.drop_empty_front();
-        if self.waiting.is_empty() && self.waiting.capacity() > SPARE_MESSAGES_MAX {
-            self.waiting.shrink_to(SPARE_MESSAGES_MAX);
-        }
         Some(message)
     }
 
@@ -310,7 +308,7 @@ impl ClassQueue {
 
     /// Takes out all that waits and is meant.
     pub(super) fn take_all(&mut self, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
-        let places = (self.front..).zip(&self.waiting);
+        let places = (self.front..).zip(self.waiting.iter());
         let places = places.filter(|(_, slot)| slot.as_ref().is_some_and(&meant));
         let places: Vec<u64> = places.map(|(place, _)| place).collect();
         let taken = places.into_iter().filter_map(|place| self.take(place));
@@ -478,6 +476,5 @@ impl ClassQueue {
     }
 }
 
-/// An empty queue keeps room for this many messages and gives the rest back, so that memory after
-/// an outage is what it was before.
+/// A queue keeps this many gaps beside as many as it has messages.
 pub(super) const SPARE_MESSAGES_MAX: usize = 1024;
