@@ -34,7 +34,7 @@ const OUT_BYTES_MAX: usize = 64 * 1024;
 /// client gives up after less, since this is the shortest keep-alive.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// What the buffer of answers keeps when it is empty.
-const OUT_BYTES_KEPT: usize = 4 * 1024;
+const OUT_BYTES_KEPT: usize = 1024;
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
