@@ -33,7 +33,6 @@ impl<T> Row<T> {
 
     /// Whether it is empty.
     #[must_use]
-    #[cfg(test)]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
