@@ -16,9 +16,11 @@ use super::message::{DoorId, Message, Tick};
 pub const URGENT_LANE_BATCHES: usize = 256;
 /// Batches that the lane of the rest holds.
 pub const REST_LANE_BATCHES: usize = 64;
-/// Bytes of [`Message::memory_bytes`] that one lane holds, for a batch may be one message of
-/// megabytes: as much as a full lane of the rest has of ordinary batches. A larger batch goes alone.
-pub const LANE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of [`Message::memory_bytes`] that the lane of the rest holds, for a batch may be one message
+/// of megabytes: nearly as much as a full lane has of ordinary batches. A larger batch goes alone.
+pub const LANE_BYTES_MAX: u64 = 3 * 1024 * 1024;
+/// The same of the lane of the first class, which waits for the disk at most, and never for the brake.
+pub const URGENT_LANE_BYTES_MAX: u64 = 1024 * 1024;
 /// The lanes count in KiB, so that any number fits what a semaphore takes.
 const UNIT_BYTES: u64 = 1024;
 /// A door closes a batch at this many bytes of [`Message::memory_bytes`] (one larger message may
@@ -45,6 +47,7 @@ pub struct Batch {
 pub struct Lane {
     batches: mpsc::Sender<Batch>,
     room: Arc<Semaphore>,
+    bytes_max: u64,
 }
 
 /// Room for one batch in a lane.
@@ -64,12 +67,22 @@ pub enum NoPlace {
 }
 
 impl Lane {
-    /// A lane for so many batches, and the relay's end of it.
+    /// A lane for so many batches of [`LANE_BYTES_MAX`], and the relay's end of it.
     #[must_use]
     pub fn new(batches_max: usize) -> (Self, mpsc::Receiver<Batch>) {
+        Self::bounded(batches_max, LANE_BYTES_MAX)
+    }
+
+    /// A lane for so many batches of so many bytes.
+    #[must_use]
+    pub fn bounded(batches_max: usize, bytes_max: u64) -> (Self, mpsc::Receiver<Batch>) {
         let (batches, taken) = mpsc::channel(batches_max);
-        let room = Arc::new(Semaphore::new(units(LANE_BYTES_MAX) as usize));
-        (Self { batches, room }, taken)
+        let lane = Self {
+            batches,
+            room: Arc::new(Semaphore::new(units(bytes_max) as usize)),
+            bytes_max,
+        };
+        (lane, taken)
     }
 
     /// Room for a batch of so many bytes, if there is some now.
@@ -82,7 +95,7 @@ impl Lane {
             TrySendError::Full(_) => NoPlace::Full,
             TrySendError::Closed(_) => NoPlace::Closed,
         })?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(units(bytes));
+        let room = Arc::clone(&self.room).try_acquire_many_owned(self.units(bytes));
         let room = room.map_err(|error| match error {
             TryAcquireError::NoPermits => NoPlace::Full,
             TryAcquireError::Closed => NoPlace::Closed,
@@ -93,10 +106,15 @@ impl Lane {
     /// Waits for room for a batch of so many bytes; `None`: the relay has ended. Cancel safe.
     pub async fn reserve(&self, bytes: u64) -> Option<Place> {
         // A slot last: whoever has one waits for nobody.
-        let room = Arc::clone(&self.room).acquire_many_owned(units(bytes));
+        let room = Arc::clone(&self.room).acquire_many_owned(self.units(bytes));
         let room = room.await.ok()?;
         let slot = self.batches.clone().reserve_owned().await.ok()?;
         Some(Place { slot, room })
+    }
+
+    /// What a batch takes of the room; all of it if it is larger.
+    fn units(&self, bytes: u64) -> u32 {
+        units(bytes.min(self.bytes_max))
     }
 }
 
@@ -109,7 +127,7 @@ impl Place {
 }
 
 fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.min(LANE_BYTES_MAX).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// What a sender is told about one of its messages.
@@ -222,9 +240,8 @@ mod tests {
     #[tokio::test]
     async fn is_a_lane_bounded_in_bytes_and_does_a_larger_batch_go_alone() {
         let (lane, mut taken) = Lane::new(REST_LANE_BATCHES);
-        let megabyte = 1024 * 1024;
         for _ in 0..2 {
-            lane.try_reserve(2 * megabyte).unwrap().put(batch());
+            lane.try_reserve(LANE_BYTES_MAX / 2).unwrap().put(batch());
         }
         assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Full);
         drop(taken.recv().await);

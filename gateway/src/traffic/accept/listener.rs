@@ -15,6 +15,7 @@
 
 mod buffer;
 mod connection;
+mod crowd;
 mod greet;
 mod intake;
 mod lane;
@@ -42,6 +43,7 @@ use crate::traffic::classify::Rules;
 use crate::traffic::lanes::{DoorEvent, Lanes, Phase};
 use buffer::ReadBuffer;
 use connection::{Connection, Ending};
+use crowd::Crowd;
 use greet::{Agreement, greet, welcome};
 use registry::{Kept, Left, Registry};
 
@@ -138,6 +140,7 @@ struct Shared {
     clock: Clock,
     phase: watch::Receiver<Phase>,
     registry: Registry,
+    crowd: Arc<Crowd>,
 }
 
 /// The listening socket, before it serves.
@@ -193,6 +196,7 @@ impl Listener {
             clock,
             phase: phase.clone(),
             registry,
+            crowd: Arc::default(),
         });
         let mut tasks = JoinSet::new();
         let porter = Porter::new(Arc::clone(&shared));

@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::clients::Clients;
 use super::coalesce::{Places, key_of, merge, supersede};
 use super::pressure::{Level, Pressure};
+use super::row::Row;
 use super::{ClassSettings, Delivery};
 
 /// One class's queue.
@@ -20,7 +21,7 @@ use super::{ClassSettings, Delivery};
 pub struct ClassQueue {
     pub(super) settings: ClassSettings,
     /// What waits; `None` where a message was taken out. The front is never `None`.
-    pub(super) waiting: VecDeque<Option<Message>>,
+    pub(super) waiting: Row<Option<Message>>,
     /// Messages in `waiting`, and their bytes.
     pub(super) count: usize,
     pub(super) waiting_bytes: u64,
@@ -55,7 +56,7 @@ impl ClassQueue {
     pub(super) fn new(settings: ClassSettings) -> Self {
         Self {
             settings,
-            waiting: VecDeque::new(),
+            waiting: Row::default(),
             count: 0,
             waiting_bytes: 0,
             front: FIRST_POSITION,
@@ -280,9 +281,6 @@ impl ClassQueue {
         let message = self.take(self.front)?;
         self.clients.forget(message.receipt.door, self.front);
         self.drop_empty_front();
-        if self.waiting.is_empty() && self.waiting.capacity() > SPARE_MESSAGES_MAX {
-            self.waiting.shrink_to(SPARE_MESSAGES_MAX);
-        }
         Some(message)
     }
 
@@ -317,7 +315,7 @@ impl ClassQueue {
 
     /// Takes out all that waits and is meant.
     pub(super) fn take_all(&mut self, meant: impl Fn(&Message) -> bool) -> Vec<Message> {
-        let places = (self.front..).zip(&self.waiting);
+        let places = (self.front..).zip(self.waiting.iter());
         let places = places.filter(|(_, slot)| slot.as_ref().is_some_and(&meant));
         let places: Vec<u64> = places.map(|(place, _)| place).collect();
         let taken = places.into_iter().filter_map(|place| self.take(place));
@@ -495,6 +493,5 @@ fn uncount<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
     }
 }
 
-/// An empty queue keeps room for this many messages and gives the rest back, so that memory after
-/// an outage is what it was before.
+/// A queue keeps this many gaps beside as many as it has messages.
 pub(super) const SPARE_MESSAGES_MAX: usize = 1024;

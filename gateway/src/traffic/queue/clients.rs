@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 
 use super::super::message::DoorId;
 
+/// A client keeps room for this many places; of more, what it does not need goes back.
+const SPARE_PLACES_MAX: usize = 64;
+
 /// The clients of one class.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -74,7 +77,11 @@ impl Clients {
 
     /// Where its oldest message waits, or waited; the place is forgotten.
     pub fn take_oldest(&mut self, id: DoorId) -> Option<u64> {
-        let place = self.slot(id)?.places.pop_front()?;
+        let places = &mut self.slot(id)?.places;
+        let place = places.pop_front()?;
+        if places.capacity() > SPARE_PLACES_MAX && places.len() < places.capacity() / 4 {
+            places.shrink_to(places.len() * 2);
+        }
         self.places -= 1;
         Some(place)
     }

@@ -1,9 +1,10 @@
 //! Where each key's value waits, while a `latest` class coalesces. Calm, there is no index and
 //! nothing is merged; it is built when pressure comes and dropped when it ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use super::super::message::Message;
+use super::row::Row;
 
 /// The key of a message: what its latest value is kept for.
 #[must_use]
@@ -51,11 +52,11 @@ pub fn supersede(older: &mut Message, mut newer: Message) -> Message {
 /// Merges what waits: each key keeps its newest value at the place of its oldest, so that no key
 /// starves. Gives the index, and the older values.
 #[must_use]
-pub fn merge(waiting: &mut VecDeque<Option<Message>>, front: u64) -> (Places, Vec<Message>) {
+pub fn merge(waiting: &mut Row<Option<Message>>, front: u64) -> (Places, Vec<Message>) {
     let mut places = Places::default();
     let mut superseded = Vec::new();
-    let mut kept: VecDeque<Option<Message>> = VecDeque::new();
-    for message in waiting.drain(..).flatten() {
+    let mut kept: Row<Option<Message>> = Row::default();
+    for message in std::mem::take(waiting).into_iter().flatten() {
         let place = places.find(key_of(&message));
         let older = place.and_then(|position| kept.get_mut((position - front) as usize));
         if let Some(Some(older)) = older {

@@ -8,6 +8,7 @@ pub mod class;
 pub mod clients;
 pub mod coalesce;
 pub mod pressure;
+pub mod row;
 
 use std::sync::Arc;
 use std::time::Duration;

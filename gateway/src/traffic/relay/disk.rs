@@ -16,7 +16,7 @@ use super::spooling::AWAY_AFTER;
 
 /// Bytes of records that the writer has not answered: more would take memory beside the budget, and a
 /// slow disk would not get faster.
-const UNSAFE_BYTES_MAX: usize = 8 * 1024 * 1024;
+const UNSAFE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A disk that needs longer for a commit is not waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Positions in one command to settle.

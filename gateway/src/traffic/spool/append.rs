@@ -126,7 +126,8 @@ impl Appending {
 
     /// Closes the open block, if there is one.
     pub fn close(&mut self) -> Option<Closed> {
-        let open = self.open.take()?;
+        let mut open = self.open.take()?;
+        open.block.records.shrink_to_fit();
         let positions = open.block.positions();
         self.next = Some(positions.end);
         if open.settled.len() == open.block.count as usize {

@@ -15,7 +15,7 @@ use super::frame::Frame;
 use super::head::Head;
 
 /// Bytes of records that are kept in one commit at most, but for one larger block.
-pub(super) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const COMMIT_BYTES_MAX: usize = 512 * 1024;
 
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const HEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("head");
@@ -25,7 +25,7 @@ const HEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("head");
 /// more than twice [`COMMIT_BYTES_MAX`], with room for pages that are not full.
 const CACHE_BYTES: usize = 3 * COMMIT_BYTES_MAX;
 /// The same for a file that is only read.
-const READ_CACHE_BYTES: usize = 1024 * 1024;
+const READ_CACHE_BYTES: usize = 512 * 1024;
 
 /// What went wrong with a segment's file.
 #[derive(Debug)]

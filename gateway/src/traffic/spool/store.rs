@@ -32,7 +32,7 @@ use names::Name;
 use trouble::Trouble;
 
 /// Files that are open at once: one to append to for each class that is written, some to read. Each
-/// has a cache of at most 3 MiB.
+/// has a cache of at most 1.5 MiB.
 const OPEN_MAX: usize = 6;
 
 /// The time with which the store is asked.
@@ -212,15 +212,32 @@ impl Store {
             }
         };
         if self.open.len() >= OPEN_MAX {
-            let (_, oldest) = self.open.remove(0);
-            let used = oldest.meter().take();
-            drop(oldest);
-            self.count(used);
+            self.let_go(0);
         }
         self.open.push((number, file));
         match self.open.last() {
             Some((_, file)) => Ok(file),
             None => Err(Fault::Damaged("it is not open".into())),
+        }
+    }
+
+    /// Closes the one at this place among the open ones.
+    fn let_go(&mut self, place: usize) {
+        let (_, file) = self.open.remove(place);
+        let used = file.meter().take();
+        drop(file);
+        self.count(used);
+    }
+
+    /// A class goes on in a new segment: its earlier ones are closed, for their caches hold what was
+    /// written last and nobody asks for.
+    fn leave_full(&mut self, number: u32) {
+        let class = self.class(number);
+        for place in (0..self.open.len()).rev() {
+            let open = self.open[place].0;
+            if open != number && self.class(open) == class {
+                self.let_go(place);
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! What was read from a connection and not yet taken: small while the device is quiet, up to
-//! 64 KiB while it is busy, and as large as one packet where a packet is larger.
+//! 64 KiB while it is busy and few others are, and as large as one packet where a packet is larger.
 
 use std::io;
 use std::pin::Pin;
@@ -38,11 +38,12 @@ impl ReadBuffer {
     }
 
     /// Reads once. 0: the end of the stream. With `grow` the buffer gets larger when it is full or
-    /// was filled; without, a full buffer is never ready.
+    /// was filled, to read up to `busy_bytes` at once; without, a full buffer is never ready.
     pub(super) fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         grow: bool,
+        busy_bytes: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if !self.make_room(grow) {
@@ -54,7 +55,8 @@ impl ReadBuffer {
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
         let read = room.filled().len();
         self.end += read;
-        if grow && read == space && self.bytes.len() < BUSY_BYTES {
+        let busy_bytes = busy_bytes.min(BUSY_BYTES);
+        if grow && read == space && self.bytes.len() * 2 <= busy_bytes {
             self.enlarge();
         }
         Poll::Ready(Ok(read))
@@ -78,6 +80,14 @@ impl ReadBuffer {
     fn enlarge(&mut self) {
         let len = (self.bytes.len() * 2).max(IDLE_BYTES);
         self.bytes.resize(len, 0);
+    }
+
+    /// Gives back what is more than a busy connection may have and nothing stands in.
+    pub(super) fn keep_at_most(&mut self, busy_bytes: usize) {
+        if self.bytes.len() > busy_bytes.max(IDLE_BYTES) && self.end <= busy_bytes {
+            self.bytes.truncate(busy_bytes);
+            self.bytes.shrink_to_fit();
+        }
     }
 
     /// Whether it is larger than an idle connection needs.

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::Shared;
 use super::buffer::ReadBuffer;
+use super::crowd::Member;
 use super::greet::Agreement;
 use super::lane::{LaneEnds, RelayGone, Unsent};
 use super::registry::Kept;
@@ -33,7 +34,7 @@ const OUT_BYTES_MAX: usize = 64 * 1024;
 /// client gives up after less, since this is the shortest keep-alive.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// What the buffer of answers keeps when it is empty.
-const OUT_BYTES_KEPT: usize = 4 * 1024;
+const OUT_BYTES_KEPT: usize = 1024;
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,7 @@ pub(super) struct Connection<S> {
     pub(super) out: Vec<u8>,
     written: usize,
     pub(super) buffer: ReadBuffer,
+    member: Member,
     pub(super) classifier: Classifier,
     pub(super) lanes: LaneEnds,
     /// Topic aliases (MQTT 5, 3.3.2.3.4): they live as long as the connection.
@@ -153,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             unheard_since: None,
             behind: false,
             buffer,
+            member: Member::of(&shared.crowd),
             classifier: Classifier::new(Arc::clone(&shared.rules)),
             aliases: HashMap::new(),
             session_expiry: agreement.session_expiry,
@@ -189,6 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Turn::Read | Turn::Resume => self.heard = now,
         }
         self.stalled = self.take_packets(now)?;
+        self.buffer.keep_at_most(self.member.buffer_bytes_max());
         if !self.buffer.unread().is_empty() {
             self.unfinished_since.get_or_insert(now);
         }
@@ -207,6 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Poll::Ready(sent) = self.lanes.poll_send(cx) {
             sent?;
         }
+        self.member.note(self.lanes.unsent.bytes());
         let full = self.is_full();
         if self.paused && !full {
             self.heard = self.shared.clock.now();
@@ -218,7 +223,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Ok(Turn::Resume));
         }
         if !self.ended && !self.draining {
-            match self.buffer.poll_read(&mut self.stream, !full, cx) {
+            let busy_bytes = self.member.buffer_bytes_max();
+            match self
+                .buffer
+                .poll_read(&mut self.stream, !full, busy_bytes, cx)
+            {
                 Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(Turn::Read)),
                 Poll::Ready(Ok(0)) if self.stalled => self.ended(),
                 Poll::Ready(_) => return Poll::Ready(Err(Ending::Gone)),
@@ -355,6 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         self.draining
             || self.held_since.is_some()
+            || self.member.is_crowded(self.lanes.unsent.bytes())
             || bytes >= settings.connection_bytes_max
             || session.unanswered() >= count_max
     }

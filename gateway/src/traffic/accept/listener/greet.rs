@@ -15,6 +15,9 @@ use crate::traffic::accept::decode::{Connect, ConnectFault, Fault, Will, connect
 use crate::traffic::accept::encode::{self, Announcement, Voice};
 use crate::traffic::accept::{ListenerSettings, Protocol};
 
+/// What is read of a first packet at once; a longer one is rare.
+const GREETING_BYTES: usize = 4 * 1024;
+
 /// Longest client id in bytes. MQTT demands 23 (3.1.1, 3.1.3.1); clouds take up to 256.
 const CLIENT_ID_BYTES_MAX: usize = 1024;
 /// How much of a client id appears in logs, in characters.
@@ -101,7 +104,8 @@ async fn first_packet<S: AsyncRead + Unpin>(
         {
             return Ok(Some(frame.total_len));
         }
-        let read = std::future::poll_fn(|cx| buffer.poll_read(stream, true, cx)).await;
+        let read =
+            std::future::poll_fn(|cx| buffer.poll_read(stream, true, GREETING_BYTES, cx)).await;
         if !matches!(read, Ok(1..)) {
             return Ok(None);
         }

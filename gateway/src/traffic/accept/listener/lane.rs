@@ -98,6 +98,12 @@ impl Unsent {
         }
     }
 
+    /// Bytes of all that waits.
+    #[inline]
+    pub(super) const fn bytes(&self) -> u64 {
+        self.urgent.bytes + self.rest.bytes
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.urgent.parcels.is_empty() && self.rest.parcels.is_empty()
@@ -124,6 +130,7 @@ struct LaneEnd {
 #[derive(Debug, Default)]
 struct Waiting {
     parcels: VecDeque<Parcel>,
+    bytes: u64,
     /// Bytes of waiting messages that no session counts: nobody is told about them, or only an
     /// earlier session could have been.
     untracked_bytes: u64,
@@ -182,6 +189,7 @@ impl Waiting {
     #[inline]
     fn push(&mut self, message: Message) {
         let bytes = message.memory_bytes();
+        self.bytes += bytes;
         if message.receipt.token.is_none() {
             self.untracked_bytes += bytes;
         }
@@ -201,6 +209,7 @@ impl Waiting {
     fn batch(&mut self, door: DoorId, clock: Clock, unreadable: &mut u32) -> Option<Batch> {
         let parcel = self.parcels.pop_front()?;
         self.last_len = parcel.messages.len();
+        self.bytes -= parcel.bytes;
         if self.untracked_bytes > 0 {
             self.untracked_bytes -= parcel.untracked_bytes(door);
         }
@@ -232,6 +241,7 @@ impl Waiting {
             });
         }
         self.parcels.retain(|parcel| !parcel.messages.is_empty());
+        self.bytes = self.parcels.iter().map(|parcel| parcel.bytes).sum();
         tokens
     }
 }

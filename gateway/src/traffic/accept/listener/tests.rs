@@ -105,6 +105,7 @@ impl Site {
             clock: Clock::start(),
             phase: phases,
             registry,
+            crowd: Arc::default(),
         };
         Self {
             porter: Porter::new(Arc::new(shared)),

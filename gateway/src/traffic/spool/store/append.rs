@@ -150,6 +150,7 @@ impl Store {
     fn make(&mut self, number: u32, name: &str) -> Result<(), Fault> {
         self.lay_ballast()?;
         self.close(number);
+        self.leave_full(number);
         if self.disk.allocated_bytes(name).is_ok() {
             // Nobody knows of it: it came back with a file system that was away.
             self.set_aside(name)?;

@@ -167,7 +167,7 @@ fn does_a_read_take_no_more_than_it_may_but_at_least_one() {
     store.commit(now(11));
     store.take_reports();
     let mut from = at(1, 0);
-    for bytes_max in [0, 2500, 2500] {
+    for bytes_max in [0, 3000, 3000] {
         store.read(ClassId(0), from, at(2, 0), bytes_max, now(12));
         let reports = store.take_reports();
         let [
