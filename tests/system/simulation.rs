@@ -15,6 +15,7 @@ use std::time::Duration;
 use tidegate::traffic::accept::Protocol;
 use tidegate::traffic::lanes::Batch;
 use tidegate::traffic::message::{ClassId, Message, MessageId, QoS, Tick, WallTime};
+use tidegate::traffic::queue::pressure::PressureSettings;
 use tidegate::traffic::queue::{ClassSettings, Delivery};
 use tidegate::traffic::relay::{Relay, RelaySettings};
 use tidegate::traffic::send::{Link, PropertiesPolicy, RemoteSettings, UplinkSettings};
@@ -119,6 +120,7 @@ impl World {
             gateway: "sim".into(),
             epoch: dice.next(),
             memory_bytes_max: memory_max,
+            memory_pressure: PressureSettings::MEMORY,
             classes: classes.clone(),
             uplink: uplink(&mut dice),
             spool: policy(&mut dice),

@@ -384,6 +384,7 @@ mod tests {
 
     use super::*;
     use crate::traffic::message::{ClassId, sample};
+    use crate::traffic::queue::pressure::PressureSettings;
     use crate::traffic::queue::{ClassSettings, Delivery};
     use crate::traffic::relay::RelaySettings;
     use crate::traffic::send::tests::uplink;
@@ -395,6 +396,7 @@ mod tests {
             gateway: "box".into(),
             epoch: 1,
             memory_bytes_max: 1 << 20,
+            memory_pressure: PressureSettings::MEMORY,
             classes: vec![ClassSettings::new(
                 "critical",
                 Delivery::Guaranteed,

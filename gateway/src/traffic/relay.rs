@@ -20,6 +20,7 @@ use super::lanes::{Answer, Batch, Notice, Refusal};
 use super::message::{ClassId, DoorId, Message, Tick, WallTime};
 use super::queue::bounded::{Admission, Ends, Queues};
 use super::queue::class::ClassQueue;
+use super::queue::pressure::{Level, PressureSettings};
 use super::queue::{ClassSettings, Delivery};
 use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
@@ -42,6 +43,8 @@ pub struct RelaySettings {
     pub epoch: u64,
     /// Memory for messages, in bytes.
     pub memory_bytes_max: u64,
+    /// When that is under pressure.
+    pub memory_pressure: PressureSettings,
     /// The classes, the first one most urgent.
     pub classes: Vec<ClassSettings>,
     /// The uplink.
@@ -106,7 +109,11 @@ impl Relay {
             .map(|class| Arc::clone(&class.name))
             .collect();
         Self {
-            queues: Queues::new(&classes, settings.memory_bytes_max),
+            queues: Queues::new(
+                &classes,
+                settings.memory_bytes_max,
+                settings.memory_pressure,
+            ),
             schedule: Schedule::new(
                 &classes.iter().map(|class| class.weight).collect::<Vec<_>>(),
                 LeastShares {
@@ -187,7 +194,7 @@ impl Relay {
         }
         self.readmit(now);
         self.back.extend(self.setbacks.due(now));
-        self.put_back(now);
+        self.put_back();
         self.spool_turn(now);
         if !self.spool.is_stopping() {
             self.double_overdue(now, wall);
@@ -195,6 +202,7 @@ impl Relay {
                 self.fill(link, now, wall);
             }
         }
+        self.queues.mark(now);
         self.settle();
     }
 
@@ -202,11 +210,11 @@ impl Relay {
     /// change anything.
     #[must_use]
     pub fn deadline(&self, now: Tick) -> Tick {
-        let waits = self.queues.iter().any(|queue| {
-            queue.waiting() + queue.held() > 0
-                || queue.level() > super::queue::pressure::Level::Calm
-        });
-        let look = if waits {
+        let waits = self
+            .queues
+            .iter()
+            .any(|queue| queue.waiting() + queue.held() > 0 || queue.level() > Level::Calm);
+        let look = if waits || self.queues.pressure().level() > Level::Calm {
             now.after(OBSERVE_EVERY)
         } else {
             Tick::NEVER
@@ -502,9 +510,7 @@ impl Relay {
             let class = ClassId(u8::try_from(index).unwrap_or(u8::MAX));
             self.queues.expire_front(class, now, &mut self.ends);
         }
-        self.queues.observe(now, &mut self.ends, |class, level| {
-            tracing::info!("class {} is now {}", class.name, level.of(class.delivery));
-        });
+        self.queues.observe(now, &mut self.ends);
     }
 
     /// Ends what ended: counted, given back, its sender answered.

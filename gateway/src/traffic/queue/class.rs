@@ -5,13 +5,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use super::super::fingerprint::Fingerprint;
 use super::super::message::{DoorId, Message, Tick};
 use super::super::spool::Position;
 use super::budget::Budget;
 use super::clients::Clients;
-use super::coalesce::{Places, key_of, merge, supersede};
-use super::pressure::{Level, Pressure};
-use super::{ClassSettings, Delivery};
+use super::coalesce::{Places, merge, supersede};
+use super::pressure::{Level, Pressure, Signs};
+use super::spared::Spared;
+use super::{ClassSettings, Delivery, WhenFull};
 
 /// One class's queue.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct ClassQueue {
     pub(super) clients: Clients,
     /// There while a `latest` class coalesces.
     pub(super) places: Option<Places>,
+    /// What coalescing spares the uplink, since it began.
+    spared: Spared,
     /// Guaranteed messages without room, in order of receipt; not part of the budget.
     pub(super) held: VecDeque<Message>,
     /// How many of them each sender has. By id, since a sender that left still has its place.
@@ -50,6 +54,8 @@ const FIRST_POSITION: u64 = 1 << 63;
 impl ClassQueue {
     pub(super) fn new(settings: ClassSettings) -> Self {
         Self {
+            spared: Spared::new(settings.pressure.stay, Tick::ZERO),
+            pressure: Pressure::new(settings.pressure),
             settings,
             waiting: VecDeque::new(),
             count: 0,
@@ -62,7 +68,6 @@ impl ClassQueue {
             held_bytes: 0,
             held_for_room: false,
             bytes: 0,
-            pressure: Pressure::default(),
             unwritten: FIRST_POSITION,
             written_bytes: 0,
             unsafe_from: None,
@@ -117,16 +122,22 @@ impl ClassQueue {
         self.bytes
     }
 
-    /// How often its level changed.
+    /// How often it entered each level of pressure.
     #[must_use]
-    pub const fn pressure_changes(&self) -> u64 {
-        self.pressure.changes()
+    pub const fn pressure_entered(&self) -> [u64; 3] {
+        self.pressure.entered()
     }
 
     /// The pressure.
     #[must_use]
     pub const fn level(&self) -> Level {
         self.pressure.level()
+    }
+
+    /// Bytes of what waits and is written to the spool.
+    #[must_use]
+    pub const fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// Bytes of what waits and is not written to the spool.
@@ -202,6 +213,42 @@ impl ClassQueue {
             .map_or(Duration::ZERO, |message| now.since(message.received))
     }
 
+    /// Looks for pressure; `memory_short` keeps a class coalescing that does. Says the new level if it
+    /// changed.
+    pub(super) fn observe(&mut self, memory_short: bool, now: Tick) -> Option<Level> {
+        let bytes_max = self.settings.queue_bytes_max.max(1);
+        let signs = Signs {
+            full_permille: self.bytes.saturating_mul(1000) / bytes_max,
+            front_age: self.front_age(now),
+            needed: self.coalesces() && (memory_short || self.spared.is_needed()),
+        };
+        self.pressure.observe(signs, now)
+    }
+
+    /// Whether only the newest value of each key stays.
+    #[must_use]
+    pub const fn coalesces(&self) -> bool {
+        self.places.is_some()
+    }
+
+    /// Whether it is a `latest` class that has not begun to coalesce.
+    pub(super) fn may_coalesce(&self) -> bool {
+        self.settings.delivery == Delivery::Latest && self.places.is_none()
+    }
+
+    /// The uplink took what it can.
+    pub(super) fn mark(&mut self, now: Tick) {
+        if self.coalesces() {
+            self.spared.mark(self.count > 0, now);
+        }
+    }
+
+    /// What its index of keys takes, in bytes. Beside the queue's bound, and in the memory's.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.places.as_ref().map_or(0, Places::memory_bytes)
+    }
+
     pub(super) const fn has_room(&self, bytes: u64) -> bool {
         self.bytes.saturating_add(bytes) <= self.settings.queue_bytes_max
     }
@@ -210,29 +257,41 @@ impl ClassQueue {
         self.settings.delivery != Delivery::Guaranteed && self.count > 0
     }
 
-    /// Whether an older value of the message's key waits, whose place it can take.
-    pub(super) fn has_place(&self, message: &Message) -> bool {
-        let places = self.places.as_ref();
-        places.is_some_and(|places| places.find(key_of(message)).is_some())
+    /// Whether its oldest gives way for what comes.
+    pub(super) fn drops_oldest(&self) -> bool {
+        self.settings.delivery != Delivery::Guaranteed
+            && self.settings.when_full == WhenFull::DropOldest
     }
 
-    pub(super) fn at_place_of(&mut self, message: &Message) -> Option<(u64, &mut Message)> {
-        let position = self.places.as_ref()?.find(key_of(message))?;
-        let slot = self.waiting.get_mut((position - self.front) as usize)?;
-        slot.as_mut().map(|older| (position, older))
+    /// What a message's key is called, while the class coalesces.
+    pub(super) fn print(&self, message: &Message) -> Option<Fingerprint> {
+        self.places.as_ref().map(|places| places.print(message))
     }
 
-    /// Puts a message in the place of its key's older value, if the class coalesces and one waits.
+    /// Where the older value of a key waits, whose place a newer one can take.
+    pub(super) fn place_of(&self, key: Fingerprint) -> Option<u64> {
+        self.places.as_ref()?.find(key)
+    }
+
+    fn at(&mut self, position: u64) -> Option<&mut Message> {
+        let index = position.checked_sub(self.front)?;
+        self.waiting.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Puts a message in the place of its key's older value; gives that one.
+    ///
+    /// # Errors
+    /// Gives the message back if nothing waits there.
     pub(super) fn take_place(
         &mut self,
         message: Message,
-        now: Tick,
+        position: u64,
     ) -> Result<Message, Box<Message>> {
-        let Some((position, older)) = self.at_place_of(&message) else {
+        let Some(waiting) = self.at(position) else {
             return Err(Box::new(message));
         };
         let (client, bytes) = (message.receipt.door, message.memory_bytes());
-        let older = supersede(older, message);
+        let older = supersede(waiting, message);
         self.bytes += bytes;
         self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
         if older.spooled.is_some() {
@@ -244,7 +303,7 @@ impl ClassQueue {
             self.clients.note_newest(client, position);
             self.tidy();
         }
-        self.pressure.superseded(now);
+        self.spared.superseded(older.memory_bytes());
         Ok(older)
     }
 
@@ -253,10 +312,11 @@ impl ClassQueue {
         self.bytes += bytes;
     }
 
-    pub(super) fn push_back(&mut self, message: Message, bytes: u64) {
+    /// Puts a message behind all others; `key` as [`ClassQueue::print`] says it.
+    pub(super) fn push_back(&mut self, message: Message, bytes: u64, key: Option<Fingerprint>) {
         let position = self.front + self.waiting.len() as u64;
-        if let Some(places) = &mut self.places {
-            places.note(&message, position);
+        if let Some((places, key)) = self.places.as_mut().zip(key) {
+            places.note(key, position);
         }
         let client = message.receipt.door;
         self.clients.occupy(client, bytes);
@@ -277,6 +337,29 @@ impl ClassQueue {
             self.waiting.shrink_to(SPARE_MESSAGES_MAX);
         }
         Some(message)
+    }
+
+    /// The message that goes next, to be sent.
+    pub(super) fn pop_to_send(&mut self) -> Option<Message> {
+        let message = self.pop_front()?;
+        if self.coalesces() {
+            self.spared.sent(message.memory_bytes());
+        }
+        Some(message)
+    }
+
+    /// Takes the newest waiting message out of the queue.
+    pub(super) fn pop_back(&mut self) -> Option<Message> {
+        while let Some(None) = self.waiting.back() {
+            self.waiting.pop_back();
+        }
+        let position = (self.front + self.waiting.len() as u64).saturating_sub(1);
+        // What comes to stand there next is not written.
+        self.unwritten = self.unwritten.min(position.max(self.front));
+        let message = self.take(position);
+        self.waiting.pop_back();
+        self.tidy();
+        message
     }
 
     /// Takes the oldest waiting message of one client out of the queue.
@@ -328,7 +411,7 @@ impl ClassQueue {
     }
 
     /// Puts messages back, in order of receipt; gives those that a newer value superseded.
-    pub(super) fn put_back_all(&mut self, messages: Vec<Message>, now: Tick) -> Vec<Message> {
+    pub(super) fn put_back_all(&mut self, messages: Vec<Message>) -> Vec<Message> {
         let Some(newest) = messages.last().map(|message| message.sequence) else {
             return Vec::new();
         };
@@ -342,39 +425,19 @@ impl ClassQueue {
         all.sort_by_key(|message| message.sequence);
         all.into_iter()
             .rev()
-            .filter_map(|message| self.put_back(message, now))
+            .filter_map(|message| self.put_back(message))
             .collect()
     }
 
     /// Puts a message back to the front. Gives the older value, if one of its key waits.
-    pub(super) fn put_back(&mut self, message: Message, now: Tick) -> Option<Message> {
-        if let Some((position, waiting)) = self.at_place_of(&message) {
-            let older = match waiting.sequence < message.sequence {
-                true => {
-                    let bytes = message.memory_bytes();
-                    let written = message.spooled.is_some();
-                    let older = supersede(waiting, message);
-                    self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
-                    match written {
-                        true => self.written_bytes += bytes,
-                        false => self.unwritten = self.unwritten.min(position),
-                    }
-                    if older.spooled.is_some() {
-                        self.written_bytes -= older.memory_bytes();
-                    }
-                    older
-                }
-                false => {
-                    waiting.stands_for = waiting.stands_for.saturating_add(message.stands_for);
-                    message
-                }
-            };
-            self.pressure.superseded(now);
-            return Some(older);
+    fn put_back(&mut self, message: Message) -> Option<Message> {
+        let key = self.print(&message);
+        if let Some(position) = key.and_then(|key| self.place_of(key)) {
+            return Some(self.put_back_to(position, message));
         }
         self.front -= 1;
-        if let Some(places) = &mut self.places {
-            places.note(&message, self.front);
+        if let Some((places, key)) = self.places.as_mut().zip(key) {
+            places.note(key, self.front);
         }
         if self.settings.delivery != Delivery::Guaranteed {
             self.clients.note_oldest(message.receipt.door, self.front);
@@ -389,17 +452,42 @@ impl ClassQueue {
         None
     }
 
+    /// Puts a message back to where a value of its key waits; gives the older of both.
+    fn put_back_to(&mut self, position: u64, message: Message) -> Message {
+        let Some(waiting) = self.at(position) else {
+            return message;
+        };
+        if waiting.sequence > message.sequence {
+            waiting.stands_for = waiting.stands_for.saturating_add(message.stands_for);
+            self.spared.superseded(message.memory_bytes());
+            return message;
+        }
+        let (bytes, written) = (message.memory_bytes(), message.spooled.is_some());
+        let older = supersede(waiting, message);
+        self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
+        match written {
+            true => self.written_bytes += bytes,
+            false => self.unwritten = self.unwritten.min(position),
+        }
+        if older.spooled.is_some() {
+            self.written_bytes -= older.memory_bytes();
+        }
+        self.spared.superseded(older.memory_bytes());
+        older
+    }
+
     /// Merges what waits by key; gives the older values.
-    pub(super) fn merge(&mut self) -> Vec<Message> {
+    pub(super) fn merge(&mut self, now: Tick) -> Vec<Message> {
         let (places, older) = merge(&mut self.waiting, self.front);
         self.places = Some(places);
+        self.spared = Spared::new(self.settings.pressure.stay, now);
         for older in &older {
             self.waiting_bytes -= older.memory_bytes();
             if older.spooled.is_some() {
                 self.written_bytes -= older.memory_bytes();
             }
         }
-        self.note_again();
+        self.note_clients_again();
         older
     }
 
@@ -414,15 +502,20 @@ impl ClassQueue {
     }
 
     /// Notes all places anew.
-    pub(super) fn note_again(&mut self) {
+    fn note_again(&mut self) {
+        if let Some(places) = &mut self.places {
+            for (position, message) in (self.front..).zip(self.waiting.iter().flatten()) {
+                places.note(places.print(message), position);
+            }
+        }
+        self.note_clients_again();
+    }
+
+    fn note_clients_again(&mut self) {
         self.count = self.waiting.len();
         self.unwritten = self.front;
         self.clients.clear_places();
-        let messages = self.waiting.iter().flatten();
-        for (position, message) in (self.front..).zip(messages) {
-            if let Some(places) = &mut self.places {
-                places.note(message, position);
-            }
+        for (position, message) in (self.front..).zip(self.waiting.iter().flatten()) {
             self.clients.note_newest(message.receipt.door, position);
         }
     }

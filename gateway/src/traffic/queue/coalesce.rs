@@ -1,8 +1,11 @@
 //! Where each key's value waits, while a `latest` class coalesces. Calm, there is no index and
-//! nothing is merged; it is built when pressure comes and dropped when it ends.
+//! nothing is merged; it is built when pressure comes and dropped when it ends. A key is known by its
+//! fingerprint, so that a long key takes no more room than a short one; there are never more of them
+//! than messages that wait, and they count as memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::super::fingerprint::{ByFingerprint, Fingerprint, Secret, entry_bytes};
 use super::super::message::Message;
 
 /// The key of a message: what its latest value is kept for.
@@ -18,27 +21,40 @@ pub fn key_of(message: &Message) -> &[u8] {
 /// message for as long as it waits.
 #[derive(Debug, Default)]
 pub struct Places {
-    by_key: HashMap<Box<[u8]>, u64>,
+    secret: Secret,
+    by_key: ByFingerprint<u64>,
 }
 
 impl Places {
-    /// Where the key's value waits.
+    /// What a message's key is called here.
     #[must_use]
-    pub fn find(&self, key: &[u8]) -> Option<u64> {
-        self.by_key.get(key).copied()
+    pub fn print(&self, message: &Message) -> Fingerprint {
+        self.secret.print(key_of(message))
     }
 
-    /// Notes where a message waits.
-    pub fn note(&mut self, message: &Message, position: u64) {
-        self.by_key.insert(Box::from(key_of(message)), position);
+    /// Where the key's value waits.
+    #[must_use]
+    pub fn find(&self, key: Fingerprint) -> Option<u64> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Notes where a key's value waits.
+    pub fn note(&mut self, key: Fingerprint, position: u64) {
+        self.by_key.insert(key, position);
     }
 
     /// Forgets a message that left the queue from `position`.
     pub fn forget(&mut self, message: &Message, position: u64) {
-        let key = key_of(message);
+        let key = self.print(message);
         if self.find(key) == Some(position) {
-            self.by_key.remove(key);
+            self.by_key.remove(&key);
         }
+    }
+
+    /// What the index takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        (self.by_key.len() * entry_bytes::<u64>()) as u64
     }
 }
 
@@ -56,12 +72,13 @@ pub fn merge(waiting: &mut VecDeque<Option<Message>>, front: u64) -> (Places, Ve
     let mut superseded = Vec::new();
     let mut kept: VecDeque<Option<Message>> = VecDeque::new();
     for message in waiting.drain(..).flatten() {
-        let place = places.find(key_of(&message));
+        let key = places.print(&message);
+        let place = places.find(key);
         let older = place.and_then(|position| kept.get_mut((position - front) as usize));
         if let Some(Some(older)) = older {
             superseded.push(supersede(older, message));
         } else {
-            places.note(&message, front + kept.len() as u64);
+            places.note(key, front + kept.len() as u64);
             kept.push_back(Some(message));
         }
     }

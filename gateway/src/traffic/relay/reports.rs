@@ -45,7 +45,7 @@ impl Relay {
                 }
             }
         }
-        self.put_back(now);
+        self.put_back();
         self.settle();
     }
 
@@ -170,12 +170,12 @@ impl Relay {
     }
 
     /// Puts what came back into its queues, each at the place of its receipt.
-    pub(super) fn put_back(&mut self, now: Tick) {
+    pub(super) fn put_back(&mut self) {
         if !self.back.is_empty() {
             let mut back = std::mem::take(&mut self.back);
             let replayed = back.extract_if(.., |message| message.replayed);
             self.spool.put_back(replayed.collect());
-            self.queues.put_back(back, now, &mut self.ends);
+            self.queues.put_back(back, &mut self.ends);
         }
     }
 

@@ -55,6 +55,7 @@ impl World {
             gateway: "box".to_owned(),
             epoch: 7,
             memory_bytes_max: 4 << 20,
+            memory_pressure: PressureSettings::MEMORY,
             classes: vec![
                 class("critical", Delivery::Guaranteed),
                 class("sure", Delivery::Guaranteed),
