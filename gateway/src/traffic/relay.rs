@@ -406,12 +406,18 @@ impl Relay {
         if guaranteed && (queue.holds(message.receipt.door) || queue.is_held_for_room()) {
             return self.no_room(message, guaranteed, share);
         }
+        let latest = settings.delivery == Delivery::Latest;
+        let seen = self.queues.class_mut(class).seen();
+        let seen = seen.print(&message).filter(|_| latest);
         let mut receipt = message.receipt;
         if !guaranteed {
             message.receipt.token = None;
         }
         match self.queues.admit(message, share, now, &mut self.ends) {
             Admission::Admitted => {
+                if let Some(key) = seen {
+                    self.queues.class_mut(class).seen().note(key);
+                }
                 if !guaranteed {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }

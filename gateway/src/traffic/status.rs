@@ -80,6 +80,8 @@ pub struct ClassStatus {
     pub pressure_changes: u64,
     /// How often it became calm, coalescing, shedding, since the start.
     pub pressure_entered: [u64; 3],
+    /// Values whose keys could not be remembered, since the start: an older one on disk may follow them.
+    pub keys_forgotten: u64,
     /// Messages on disk and not in memory: the backlog.
     pub on_disk: u64,
 }

@@ -202,6 +202,12 @@ impl Page<'_> {
             "Changes of the level of pressure, by the level that came",
             None,
             changes,
+        )?;
+        self.counter(
+            "tidegate_keys_forgotten",
+            "Values whose keys could not be remembered, so that an older one on disk may follow them",
+            None,
+            each(classes, |class| class.keys_forgotten),
         )
     }
 

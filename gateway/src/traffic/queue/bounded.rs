@@ -511,5 +511,8 @@ fn tell_memory(level: Option<Level>) {
 }
 
 #[cfg(test)]
+#[path = "overload_tests.rs"]
+mod overload_tests;
+#[cfg(test)]
 #[path = "bounded_tests.rs"]
 mod tests;

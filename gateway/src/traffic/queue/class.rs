@@ -10,7 +10,7 @@ use super::super::message::{DoorId, Message, Tick};
 use super::super::spool::Position;
 use super::budget::Budget;
 use super::clients::Clients;
-use super::coalesce::{Places, merge, supersede};
+use super::coalesce::{Places, Seen, merge, supersede};
 use super::pressure::{Level, Pressure, Signs};
 use super::spared::Spared;
 use super::{ClassSettings, Delivery, WhenFull};
@@ -29,6 +29,8 @@ pub struct ClassQueue {
     pub(super) clients: Clients,
     /// There while a `latest` class coalesces.
     pub(super) places: Option<Places>,
+    /// Keys of which newer values came than those on disk.
+    seen: Seen,
     /// What coalescing spares the uplink, since it began.
     spared: Spared,
     /// Guaranteed messages without room, in order of receipt; not part of the budget.
@@ -63,6 +65,7 @@ impl ClassQueue {
             front: FIRST_POSITION,
             clients: Clients::default(),
             places: None,
+            seen: Seen::default(),
             held: VecDeque::new(),
             held_by: HashMap::new(),
             held_bytes: 0,
@@ -243,10 +246,33 @@ impl ClassQueue {
         }
     }
 
-    /// What its index of keys takes, in bytes. Beside the queue's bound, and in the memory's.
+    /// What its indices of keys take, in bytes. Beside the queue's bound, and in the memory's.
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
-        self.places.as_ref().map_or(0, Places::memory_bytes)
+        let places = self.places.as_ref().map_or(0, Places::memory_bytes);
+        places + self.seen.memory_bytes()
+    }
+
+    /// The keys of which newer values came than those on disk.
+    pub const fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    /// Values whose keys could not be remembered so, since the start.
+    #[must_use]
+    pub const fn keys_forgotten(&self) -> u64 {
+        self.seen.forgotten()
+    }
+
+    /// Whether a newer value than this one, which was read back, came; if it waits, it stands for it.
+    pub fn supersedes_backlog(&mut self, older: &Message) -> bool {
+        let key = self.print(older);
+        let place = key.and_then(|key| self.place_of(key));
+        if let Some(newer) = place.and_then(|place| self.at(place)) {
+            newer.stands_for = newer.stands_for.saturating_add(older.stands_for);
+            return true;
+        }
+        self.seen.has_key_of(older)
     }
 
     pub(super) const fn has_room(&self, bytes: u64) -> bool {

@@ -58,6 +58,73 @@ impl Places {
     }
 }
 
+/// The keys of which a value came while older ones may stand on disk: those are worth nothing any more,
+/// and must not follow it. It notes from the start on, for what earlier starts left is not known yet.
+#[derive(Debug, Default)]
+pub struct Seen {
+    secret: Secret,
+    keys: ByFingerprint<()>,
+    forgotten: u64,
+    rests: bool,
+}
+
+/// Keys that are remembered so, in one class: 64 times the topics of a large site, in 3 MB. Of further ones
+/// old values may follow new ones, marked as replayed.
+const SEEN_MAX: usize = 64 * 1024;
+
+impl Seen {
+    /// What a message's key is called here; `None` while nothing is noted.
+    #[must_use]
+    pub fn print(&self, message: &Message) -> Option<Fingerprint> {
+        (!self.rests).then(|| self.secret.print(key_of(message)))
+    }
+
+    /// A value of this key came.
+    pub fn note(&mut self, key: Fingerprint) {
+        if self.keys.len() < SEEN_MAX || self.keys.contains_key(&key) {
+            self.keys.insert(key, ());
+        } else {
+            self.forgotten += 1;
+        }
+    }
+
+    /// Whether a value of a message's key came.
+    #[must_use]
+    pub fn has_key_of(&self, message: &Message) -> bool {
+        let key = self.print(message);
+        key.is_some_and(|key| self.keys.contains_key(&key))
+    }
+
+    /// Whether nothing is noted.
+    #[must_use]
+    pub const fn rests(&self) -> bool {
+        self.rests
+    }
+
+    /// Notes from now on.
+    pub fn wake(&mut self) {
+        self.rests = false;
+    }
+
+    /// There is nothing older any more: notes nothing, and forgets.
+    pub fn rest(&mut self) {
+        self.rests = true;
+        self.keys = ByFingerprint::default();
+    }
+
+    /// Values whose keys could not be remembered.
+    #[must_use]
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// What the keys take, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        (self.keys.len() * entry_bytes::<()>()) as u64
+    }
+}
+
 /// Puts `newer` in the place of `older`, for which it stands from now on; gives `older` back.
 pub fn supersede(older: &mut Message, mut newer: Message) -> Message {
     newer.stands_for = newer.stands_for.saturating_add(older.stands_for);

@@ -41,6 +41,7 @@ impl Relay {
             class.queue_bytes_max = queue.settings().queue_bytes_max;
             class.waiting = queue.waiting() as u64;
             class.held = queue.held() as u64;
+            class.keys_forgotten = queue.keys_forgotten();
             class.pressure_entered = queue.pressure_entered();
             class.pressure_changes = class.pressure_entered.iter().sum();
             class.level = queue.level().into();

@@ -119,8 +119,16 @@ impl World {
         self.relay.link_event(event, self.now);
     }
 
+    fn arrive_on(&mut self, class: u8, topic: &str, payload: &str) {
+        let message = sample(topic, payload.as_bytes());
+        self.take(message, class, Some(0));
+    }
+
     fn arrive(&mut self, class: u8, payload: &str, token: Option<u32>) {
-        let mut message = sample("t", payload.as_bytes());
+        self.take(sample("t", payload.as_bytes()), class, token);
+    }
+
+    fn take(&mut self, mut message: Message, class: u8, token: Option<u32>) {
         message.class = ClassId(class);
         message.received = self.now;
         message.receipt = Receipt {

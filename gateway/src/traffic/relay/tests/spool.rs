@@ -558,3 +558,55 @@ fn is_what_was_read_back_purged_and_its_room_given_back() {
     let settled = world.relay.take_spool_command();
     assert!(matches!(settled, Some(SpoolCommand::Settle(at)) if at == positions));
 }
+
+/// A gateway that was updated sent its devices' new values, and then the old ones that it had kept.
+#[test]
+fn does_an_old_value_on_disk_never_follow_a_newer_one_of_its_key() {
+    for order in [Order::LiveFirst, Order::Strict] {
+        let latest = |class: &mut ClassSettings| {
+            class.order = order;
+            if &*class.name == "normal" {
+                class.delivery = Delivery::Latest;
+            }
+        };
+        let mut disk = Disk::default();
+        let mut before = World::with_classes(|_| {}, latest);
+        before.report(SpoolReport::Health(DiskHealth::Well));
+        for key in ["a", "b"] {
+            before.arrive_on(NORMAL, key, "old");
+        }
+        before.relay.stop();
+        before.turn_with(&mut disk);
+        assert_eq!(before.relay.finish(), 0);
+        let found = disk.records.keys().copied();
+        let found: Vec<_> = found.map(|at| at..at.plus(1)).collect();
+        assert_eq!(found.len(), 2);
+
+        let mut world = World::with_classes(|_| {}, latest);
+        world.now = Tick::START;
+        world.report(SpoolReport::Health(DiskHealth::Well));
+        let class = ClassId(NORMAL);
+        world.report(SpoolReport::Found {
+            class,
+            ranges: found,
+        });
+        world.arrive_on(NORMAL, "a", "new");
+        world.report(SpoolReport::Scanned { class });
+        world.up(Link::Bulk);
+        let mut sent = world.turn_with(&mut disk);
+        sent.extend(world.turn_with(&mut disk));
+        let payloads = payloads(&sent);
+        match order {
+            Order::LiveFirst => {
+                assert_eq!(payloads, ["new", "old"]);
+                assert_eq!(world.ended(NORMAL, Outcome::Superseded), 1);
+            }
+            Order::Strict => assert_eq!(payloads, ["old", "old", "new"]),
+        }
+        for published in &sent {
+            world.answer(published, 0);
+        }
+        world.turn_with(&mut disk);
+        assert!(world.relay.is_idle() && disk.records.is_empty());
+    }
+}
