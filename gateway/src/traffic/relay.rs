@@ -459,7 +459,10 @@ impl Relay {
                 Source::Live => self.queues.pop(pick.class, now, &mut self.ends),
                 Source::Backlog => self.pop_backlog(pick.class, now),
             };
-            let Some(message) = message else { continue };
+            let Some(mut message) = message else {
+                continue;
+            };
+            self.supersede_aside(&mut message);
             match self.outbound.send(link, message, now, wall) {
                 Ok(bytes) => self.schedule.charge(pick, bytes),
                 Err(message) => self.dead_letter(*message, "it is larger than the upstream takes"),

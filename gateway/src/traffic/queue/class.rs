@@ -1,6 +1,8 @@
 //! One class's queue: what waits, in order, with the places of keys and clients; and what is held. It
 //! knows nothing of the other classes nor of the budget that they share: that is
-//! [`bounded`](super::bounded).
+//! [`bounded`](super::bounded). What its keys are for stands in `latest`.
+
+mod latest;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use super::super::message::{DoorId, Message, Tick};
 use super::super::spool::Position;
 use super::budget::Budget;
 use super::clients::Clients;
-use super::coalesce::{Places, Seen, merge, supersede};
+use super::coalesce::{Places, Seen};
 use super::pressure::{Level, Pressure, Signs};
 use super::spared::Spared;
 use super::{ClassSettings, Delivery, WhenFull};
@@ -228,53 +230,6 @@ impl ClassQueue {
         self.pressure.observe(signs, now)
     }
 
-    /// Whether only the newest value of each key stays.
-    #[must_use]
-    pub const fn coalesces(&self) -> bool {
-        self.places.is_some()
-    }
-
-    /// Whether it is a `latest` class that has not begun to coalesce.
-    pub(super) fn may_coalesce(&self) -> bool {
-        self.settings.delivery == Delivery::Latest && self.places.is_none()
-    }
-
-    /// The uplink took what it can.
-    pub(super) fn mark(&mut self, now: Tick) {
-        if self.coalesces() {
-            self.spared.mark(self.count > 0, now);
-        }
-    }
-
-    /// What its indices of keys take, in bytes. Beside the queue's bound, and in the memory's.
-    #[must_use]
-    pub fn index_bytes(&self) -> u64 {
-        let places = self.places.as_ref().map_or(0, Places::memory_bytes);
-        places + self.seen.memory_bytes()
-    }
-
-    /// The keys of which newer values came than those on disk.
-    pub const fn seen(&mut self) -> &mut Seen {
-        &mut self.seen
-    }
-
-    /// Values whose keys could not be remembered so, since the start.
-    #[must_use]
-    pub const fn keys_forgotten(&self) -> u64 {
-        self.seen.forgotten()
-    }
-
-    /// Whether a newer value than this one, which was read back, came; if it waits, it stands for it.
-    pub fn supersedes_backlog(&mut self, older: &Message) -> bool {
-        let key = self.print(older);
-        let place = key.and_then(|key| self.place_of(key));
-        if let Some(newer) = place.and_then(|place| self.at(place)) {
-            newer.stands_for = newer.stands_for.saturating_add(older.stands_for);
-            return true;
-        }
-        self.seen.has_key_of(older)
-    }
-
     pub(super) const fn has_room(&self, bytes: u64) -> bool {
         self.bytes.saturating_add(bytes) <= self.settings.queue_bytes_max
     }
@@ -289,48 +244,9 @@ impl ClassQueue {
             && self.settings.when_full == WhenFull::DropOldest
     }
 
-    /// What a message's key is called, while the class coalesces.
-    pub(super) fn print(&self, message: &Message) -> Option<Fingerprint> {
-        self.places.as_ref().map(|places| places.print(message))
-    }
-
-    /// Where the older value of a key waits, whose place a newer one can take.
-    pub(super) fn place_of(&self, key: Fingerprint) -> Option<u64> {
-        self.places.as_ref()?.find(key)
-    }
-
     fn at(&mut self, position: u64) -> Option<&mut Message> {
         let index = position.checked_sub(self.front)?;
         self.waiting.get_mut(index as usize)?.as_mut()
-    }
-
-    /// Puts a message in the place of its key's older value; gives that one.
-    ///
-    /// # Errors
-    /// Gives the message back if nothing waits there.
-    pub(super) fn take_place(
-        &mut self,
-        message: Message,
-        position: u64,
-    ) -> Result<Message, Box<Message>> {
-        let Some(waiting) = self.at(position) else {
-            return Err(Box::new(message));
-        };
-        let (client, bytes) = (message.receipt.door, message.memory_bytes());
-        let older = supersede(waiting, message);
-        self.bytes += bytes;
-        self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
-        if older.spooled.is_some() {
-            self.written_bytes -= older.memory_bytes();
-            self.unwritten = self.unwritten.min(position);
-        }
-        self.clients.occupy(client, bytes);
-        if older.receipt.door != client {
-            self.clients.note_newest(client, position);
-            self.tidy();
-        }
-        self.spared.superseded(older.memory_bytes());
-        Ok(older)
     }
 
     /// Counts a message that was read back from the spool: it takes memory like any other.
@@ -476,45 +392,6 @@ impl ClassQueue {
         }
         self.waiting.push_front(Some(message));
         None
-    }
-
-    /// Puts a message back to where a value of its key waits; gives the older of both.
-    fn put_back_to(&mut self, position: u64, message: Message) -> Message {
-        let Some(waiting) = self.at(position) else {
-            return message;
-        };
-        if waiting.sequence > message.sequence {
-            waiting.stands_for = waiting.stands_for.saturating_add(message.stands_for);
-            self.spared.superseded(message.memory_bytes());
-            return message;
-        }
-        let (bytes, written) = (message.memory_bytes(), message.spooled.is_some());
-        let older = supersede(waiting, message);
-        self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
-        match written {
-            true => self.written_bytes += bytes,
-            false => self.unwritten = self.unwritten.min(position),
-        }
-        if older.spooled.is_some() {
-            self.written_bytes -= older.memory_bytes();
-        }
-        self.spared.superseded(older.memory_bytes());
-        older
-    }
-
-    /// Merges what waits by key; gives the older values.
-    pub(super) fn merge(&mut self, now: Tick) -> Vec<Message> {
-        let (places, older) = merge(&mut self.waiting, self.front);
-        self.places = Some(places);
-        self.spared = Spared::new(self.settings.pressure.stay, now);
-        for older in &older {
-            self.waiting_bytes -= older.memory_bytes();
-            if older.spooled.is_some() {
-                self.written_bytes -= older.memory_bytes();
-            }
-        }
-        self.note_clients_again();
-        older
     }
 
     /// Closes the gaps, once there are more of them than messages: a mad client's own shedding leaves

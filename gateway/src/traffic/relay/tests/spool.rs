@@ -15,9 +15,9 @@ const AWAY: Duration = Duration::from_millis(1100);
 
 /// A disk: what was committed and is not settled.
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     blocks: Vec<Block>,
-    records: BTreeMap<Position, Message>,
+    pub(super) records: BTreeMap<Position, Message>,
     bytes: usize,
 }
 
@@ -35,12 +35,12 @@ impl World {
         (world, Disk::default())
     }
 
-    fn report(&mut self, report: SpoolReport) {
+    pub(super) fn report(&mut self, report: SpoolReport) {
         self.relay.spool_report(report, self.now);
     }
 
     /// A turn of the relay, and one of the disk.
-    fn turn_with(&mut self, disk: &mut Disk) -> Vec<Published> {
+    pub(super) fn turn_with(&mut self, disk: &mut Disk) -> Vec<Published> {
         let mut sent = self.turn();
         while let Some(command) = self.relay.take_spool_command() {
             for report in disk.obey(command) {
@@ -557,56 +557,4 @@ fn is_what_was_read_back_purged_and_its_room_given_back() {
     assert_eq!(world.relay.queues().bytes(), 0);
     let settled = world.relay.take_spool_command();
     assert!(matches!(settled, Some(SpoolCommand::Settle(at)) if at == positions));
-}
-
-/// A gateway that was updated sent its devices' new values, and then the old ones that it had kept.
-#[test]
-fn does_an_old_value_on_disk_never_follow_a_newer_one_of_its_key() {
-    for order in [Order::LiveFirst, Order::Strict] {
-        let latest = |class: &mut ClassSettings| {
-            class.order = order;
-            if &*class.name == "normal" {
-                class.delivery = Delivery::Latest;
-            }
-        };
-        let mut disk = Disk::default();
-        let mut before = World::with_classes(|_| {}, latest);
-        before.report(SpoolReport::Health(DiskHealth::Well));
-        for key in ["a", "b"] {
-            before.arrive_on(NORMAL, key, "old");
-        }
-        before.relay.stop();
-        before.turn_with(&mut disk);
-        assert_eq!(before.relay.finish(), 0);
-        let found = disk.records.keys().copied();
-        let found: Vec<_> = found.map(|at| at..at.plus(1)).collect();
-        assert_eq!(found.len(), 2);
-
-        let mut world = World::with_classes(|_| {}, latest);
-        world.now = Tick::START;
-        world.report(SpoolReport::Health(DiskHealth::Well));
-        let class = ClassId(NORMAL);
-        world.report(SpoolReport::Found {
-            class,
-            ranges: found,
-        });
-        world.arrive_on(NORMAL, "a", "new");
-        world.report(SpoolReport::Scanned { class });
-        world.up(Link::Bulk);
-        let mut sent = world.turn_with(&mut disk);
-        sent.extend(world.turn_with(&mut disk));
-        let payloads = payloads(&sent);
-        match order {
-            Order::LiveFirst => {
-                assert_eq!(payloads, ["new", "old"]);
-                assert_eq!(world.ended(NORMAL, Outcome::Superseded), 1);
-            }
-            Order::Strict => assert_eq!(payloads, ["old", "old", "new"]),
-        }
-        for published in &sent {
-            world.answer(published, 0);
-        }
-        world.turn_with(&mut disk);
-        assert!(world.relay.is_idle() && disk.records.is_empty());
-    }
 }
