@@ -99,6 +99,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         gateway: config.gateway.id.clone(),
         epoch: getrandom::u64().map_err(RunError::Random)?,
         memory_bytes_max: config.gateway.memory_bytes_max,
+        memory_pressure: config.gateway.memory_pressure,
         classes: config.classes,
         uplink: config.uplink.clone(),
         spool: policy,

@@ -37,6 +37,7 @@ mod lost_acknowledgements;
 mod offline;
 mod offline_calm;
 mod offline_replay;
+mod overload;
 mod own_tools;
 mod restarts;
 mod shutdown;

@@ -1,4 +1,5 @@
-//! The whole path under a simulated clock: seeded devices that resend, a cloud that stalls, drops,
+//! The whole path under a simulated clock: days of ordinary traffic, of overload, of a slow link and of a
+//! device gone mad; seeded devices that resend, a cloud that stalls, drops,
 //! reorders PUBACKs, refuses and goes away, a disk that is slow, full, failing or damaged, and a gateway
 //! that is killed, or stopped, and starts again on what the disk kept. After each step the ledger balances and is held against
 //! what both ends counted themselves. A failure names the seed and the step: run that seed alone with
@@ -9,13 +10,15 @@ mod cloud;
 mod device;
 mod disk;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tidegate::traffic::accept::Protocol;
 use tidegate::traffic::lanes::Batch;
 use tidegate::traffic::message::{ClassId, Message, MessageId, QoS, Tick, WallTime};
-use tidegate::traffic::queue::{ClassSettings, Delivery};
+use tidegate::traffic::queue::class::ClassQueue;
+use tidegate::traffic::queue::pressure::{Level, PressureSettings};
+use tidegate::traffic::queue::{ClassSettings, Delivery, WhenFull};
 use tidegate::traffic::relay::{Relay, RelaySettings};
 use tidegate::traffic::send::{Link, PropertiesPolicy, RemoteSettings, UplinkSettings};
 use tidegate::traffic::settle::Outcome;
@@ -32,6 +35,33 @@ const STEPS: u32 = 250;
 const HEALING_TURNS_MAX: u32 = 20_000;
 /// How long a stop waits for the disk.
 const WRITE_MAX: Duration = Duration::from_secs(5);
+/// How long pressure may last when nothing comes and nothing waits: twice the stay, shedding's and
+/// coalescing's, and a look each.
+const CALM_MAX: Duration = Duration::from_secs(11);
+
+/// What is the matter all day long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Day {
+    /// Nothing.
+    Ordinary,
+    /// Every device sends many times what it does on other days.
+    Overload,
+    /// The uplink carries a few messages a second.
+    SlowLink,
+    /// One device floods this class.
+    Flood(usize),
+}
+
+impl Day {
+    fn new(dice: &mut Dice, classes: usize) -> Self {
+        match dice.below(8) {
+            0 => Self::Overload,
+            1 => Self::SlowLink,
+            2 => Self::Flood(dice.below(classes as u64) as usize),
+            _ => Self::Ordinary,
+        }
+    }
+}
 
 #[test]
 fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
@@ -106,6 +136,8 @@ struct World {
     lanes: [VecDeque<Batch>; 2],
     /// Identities of what may expire, or goes with QoS 0.
     may_miss: HashSet<String>,
+    /// Of each topic the last that the gateway received in this life, and that it may not forget.
+    final_values: HashMap<String, String>,
 }
 
 impl World {
@@ -113,20 +145,22 @@ impl World {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d);
         let memory_max = (16 * 1024) << dice.below(7);
         let classes = classes(&mut dice, memory_max);
+        let day = Day::new(&mut dice, classes.len());
         let mut disk = Disk::new(&mut dice, &classes);
         let now = Tick::START;
         let settings = RelaySettings {
             gateway: "sim".into(),
             epoch: dice.next(),
             memory_bytes_max: memory_max,
+            memory_pressure: PressureSettings::MEMORY,
             classes: classes.clone(),
-            uplink: uplink(&mut dice),
+            uplink: uplink(&mut dice, day),
             spool: policy(&mut dice),
             next_segment: disk.open(&mut dice, now),
         };
         let mut relay = Relay::new(&settings);
         let devices = (0..1 + dice.below(6))
-            .map(|index| Device::new(index, classes.len(), &mut relay, &mut dice))
+            .map(|index| Device::new(index, classes.len(), day, &mut relay, &mut dice))
             .collect();
         let connections = settings.uplink.connections;
         let protocol = settings.uplink.protocol;
@@ -147,6 +181,7 @@ impl World {
             given_up: vec![0; classes.len()],
             lanes: Default::default(),
             may_miss: HashSet::new(),
+            final_values: HashMap::new(),
             classes,
             dice,
         }
@@ -171,7 +206,11 @@ impl World {
         }
         self.cloud.heal();
         self.disk.heal();
-        self.step_micros = self.step_micros.min(100_000);
+        self.step_micros = match self.settings.uplink.rate_bytes_max {
+            // What waits takes its time.
+            Some(..20_000) => 100_000,
+            _ => self.step_micros.min(100_000),
+        };
         let mut turns = 0;
         while !self.is_home() {
             turns += 1;
@@ -186,6 +225,37 @@ impl World {
             self.turn();
         }
         self.check_ends();
+        self.check_calm();
+    }
+
+    /// When nothing comes any more, full fidelity comes back by itself.
+    fn check_calm(&mut self) {
+        let until = self.now.after(CALM_MAX);
+        while self.now < until {
+            self.turn();
+        }
+        let queues = self.relay.queues();
+        let levels = queues.iter().map(ClassQueue::level);
+        for level in levels.chain([queues.pressure().level()]) {
+            assert_eq!(level, Level::Calm, "pressure without end");
+        }
+        assert_eq!(queues.index_bytes(), 0, "keys are remembered for nothing");
+    }
+
+    /// Of each topic of a `latest` class the last value is there, if nothing was shed.
+    fn check_final_values(&self) {
+        for identity in self.final_values.values() {
+            let class = class_of(identity);
+            let account = &self.relay.ledger().accounts()[class];
+            let gone = [Outcome::Shed, Outcome::Refused, Outcome::Returned];
+            let gone: u64 = gone.iter().map(|outcome| account.ended(*outcome)).sum();
+            let latest = self.classes[class].delivery == Delivery::Latest;
+            let excused = self.may_miss.contains(identity) || self.is_excused(identity);
+            assert!(
+                !latest || gone > 0 || excused || self.cloud.has(identity),
+                "{identity} is the newest of its key, and missing"
+            );
+        }
     }
 
     fn is_home(&self) -> bool {
@@ -267,6 +337,7 @@ impl World {
         self.cloud.gateway_ends(self.now);
         self.lanes = Default::default();
         self.handed.fill(0);
+        self.final_values.clear();
         self.numbered = 0;
         self.met = self.cloud.setbacks;
         self.settings.epoch = self.dice.next();
@@ -390,6 +461,9 @@ impl World {
                 sequence: self.numbered,
             };
             self.cloud.receipt(id, message);
+            let identity = identity_of(message.body.payload());
+            let topic = message.body.topic().to_owned();
+            self.final_values.insert(topic, identity);
             let class = message.class.index();
             let unsure = message.qos == QoS::AtMostOnce && self.classes[class].keep_qos0;
             if unsure || message.expires != Tick::NEVER {
@@ -476,6 +550,7 @@ impl World {
 
     fn check_ends(&self) {
         self.check_promise();
+        self.check_final_values();
         let mut missing = vec![0; self.classes.len()];
         for identity in &self.disk.committed {
             let evicted = self.disk.evicted.contains(identity);
@@ -545,6 +620,10 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
         ClassSettings {
             weight: 1 + dice.below(5) as u32,
             client_bytes_max: queue_bytes_max >> dice.below(3),
+            when_full: match dice.permille(250) {
+                true => WhenFull::DropNewest,
+                false => WhenFull::DropOldest,
+            },
             order: match dice.permille(500) {
                 true => Order::Strict,
                 false => Order::LiveFirst,
@@ -558,7 +637,8 @@ fn classes(dice: &mut Dice, memory_max: u64) -> Vec<ClassSettings> {
     (0..count).map(&mut class).collect()
 }
 
-fn uplink(dice: &mut Dice) -> UplinkSettings {
+fn uplink(dice: &mut Dice, day: Day) -> UplinkSettings {
+    let slow = (day == Day::SlowLink).then(|| 4_000 + dice.below(12_000));
     UplinkSettings {
         remote: RemoteSettings {
             host: "cloud".into(),
@@ -577,7 +657,7 @@ fn uplink(dice: &mut Dice) -> UplinkSettings {
         topic: "{topic}".into(),
         client_id: "sim".into(),
         connections: 1 + dice.below(2) as u8,
-        rate_bytes_max: dice.permille(300).then(|| 20_000 + dice.below(200_000)),
+        rate_bytes_max: slow.or_else(|| dice.permille(300).then(|| 20_000 + dice.below(200_000))),
         publish_max: dice.permille(300).then(|| 50 + dice.below(500) as u32),
         packet_bytes_max: None,
         properties: PropertiesPolicy::Full,

@@ -385,6 +385,7 @@ mod tests {
 
     use super::*;
     use crate::traffic::message::{ClassId, sample};
+    use crate::traffic::queue::pressure::PressureSettings;
     use crate::traffic::queue::{ClassSettings, Delivery};
     use crate::traffic::relay::RelaySettings;
     use crate::traffic::send::tests::uplink;
@@ -396,6 +397,7 @@ mod tests {
             gateway: "box".into(),
             epoch: 1,
             memory_bytes_max: 1 << 20,
+            memory_pressure: PressureSettings::MEMORY,
             classes: vec![ClassSettings::new(
                 "critical",
                 Delivery::Guaranteed,

@@ -20,6 +20,7 @@ use super::lanes::{Answer, Batch, Notice, Refusal};
 use super::message::{ClassId, DoorId, Message, Tick, WallTime};
 use super::queue::bounded::{Admission, Ends, Queues};
 use super::queue::class::ClassQueue;
+use super::queue::pressure::{Level, PressureSettings};
 use super::queue::{ClassSettings, Delivery};
 use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
@@ -42,6 +43,8 @@ pub struct RelaySettings {
     pub epoch: u64,
     /// Memory for messages, in bytes.
     pub memory_bytes_max: u64,
+    /// When that is under pressure.
+    pub memory_pressure: PressureSettings,
     /// The classes, the first one most urgent.
     pub classes: Vec<ClassSettings>,
     /// The uplink.
@@ -106,7 +109,11 @@ impl Relay {
             .map(|class| Arc::clone(&class.name))
             .collect();
         Self {
-            queues: Queues::new(&classes, settings.memory_bytes_max),
+            queues: Queues::new(
+                &classes,
+                settings.memory_bytes_max,
+                settings.memory_pressure,
+            ),
             schedule: Schedule::new(
                 &classes.iter().map(|class| class.weight).collect::<Vec<_>>(),
                 LeastShares {
@@ -187,7 +194,7 @@ impl Relay {
         }
         self.readmit(now);
         self.back.extend(self.setbacks.due(now));
-        self.put_back(now);
+        self.put_back();
         self.spool_turn(now);
         if !self.spool.is_stopping() {
             self.double_overdue(now, wall);
@@ -195,6 +202,7 @@ impl Relay {
                 self.fill(link, now, wall);
             }
         }
+        self.queues.mark(now);
         self.settle();
     }
 
@@ -202,11 +210,11 @@ impl Relay {
     /// change anything.
     #[must_use]
     pub fn deadline(&self, now: Tick) -> Tick {
-        let waits = self.queues.iter().any(|queue| {
-            queue.waiting() + queue.held() > 0
-                || queue.level() > super::queue::pressure::Level::Calm
-        });
-        let look = if waits {
+        let waits = self
+            .queues
+            .iter()
+            .any(|queue| queue.waiting() + queue.held() > 0 || queue.level() > Level::Calm);
+        let look = if waits || self.queues.pressure().level() > Level::Calm {
             now.after(OBSERVE_EVERY)
         } else {
             Tick::NEVER
@@ -398,12 +406,18 @@ impl Relay {
         if guaranteed && (queue.holds_before(&message) || queue.is_held_for_room()) {
             return self.no_room(message, guaranteed, share);
         }
+        let latest = settings.delivery == Delivery::Latest;
+        let seen = self.queues.class_mut(class).seen();
+        let seen = seen.print(&message).filter(|_| latest);
         let mut receipt = message.receipt;
         if !guaranteed {
             message.receipt.token = None;
         }
         match self.queues.admit(message, share, now, &mut self.ends) {
             Admission::Admitted => {
+                if let Some(key) = seen {
+                    self.queues.class_mut(class).seen().note(key);
+                }
                 if !guaranteed {
                     self.senders.answer(&mut receipt, Answer::Accepted);
                 }
@@ -445,7 +459,10 @@ impl Relay {
                 Source::Live => self.queues.pop(pick.class, now, &mut self.ends),
                 Source::Backlog => self.pop_backlog(pick.class, now),
             };
-            let Some(message) = message else { continue };
+            let Some(mut message) = message else {
+                continue;
+            };
+            self.supersede_aside(&mut message);
             match self.outbound.send(link, message, now, wall) {
                 Ok(bytes) => self.schedule.charge(pick, bytes),
                 Err(message) => self.dead_letter(*message, "it is larger than the upstream takes"),
@@ -502,9 +519,7 @@ impl Relay {
             let class = ClassId(u8::try_from(index).unwrap_or(u8::MAX));
             self.queues.expire_front(class, now, &mut self.ends);
         }
-        self.queues.observe(now, &mut self.ends, |class, level| {
-            tracing::info!("class {} is now {}", class.name, level.of(class.delivery));
-        });
+        self.queues.observe(now, &mut self.ends);
     }
 
     /// Ends what ended: counted, given back, its sender answered.

@@ -34,6 +34,8 @@ pub struct Status {
     pub classes: Vec<ClassStatus>,
     /// The connections to the upstream.
     pub links: Vec<LinkStatus>,
+    /// The memory that the classes share.
+    pub memory: MemoryStatus,
     /// Senders that are known: devices' sessions and connections to brokers.
     pub senders: u64,
     /// The disk.
@@ -76,6 +78,10 @@ pub struct ClassStatus {
     pub level: Level,
     /// How often that changed, since the start.
     pub pressure_changes: u64,
+    /// How often it became calm, coalescing, shedding, since the start.
+    pub pressure_entered: [u64; 3],
+    /// Values whose keys could not be remembered, since the start: an older one on disk may follow them.
+    pub keys_forgotten: u64,
     /// Messages on disk and not in memory: the backlog.
     pub on_disk: u64,
 }
@@ -91,6 +97,35 @@ pub enum Level {
     Coalescing,
     /// It is full: what it may lose is shed.
     Shedding,
+}
+
+impl Level {
+    /// All levels, in the order of `pressure_entered`.
+    pub const ALL: [Self; 3] = [Self::Calm, Self::Coalescing, Self::Shedding];
+
+    /// The level in one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Coalescing => "coalescing",
+            Self::Shedding => "shedding",
+        }
+    }
+}
+
+/// The memory that the classes share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryStatus {
+    /// What messages that were admitted take, and the indices of their keys, in bytes.
+    pub bytes: u64,
+    /// The most that they may take, in bytes.
+    pub bytes_max: u64,
+    /// How short it is.
+    pub level: Level,
+    /// How often it became calm, under pressure, full, since the start.
+    pub pressure_entered: [u64; 3],
 }
 
 /// Counts by outcome, in the order of [`Outcome::ALL`]; written as a map by the outcomes' names.
@@ -261,6 +296,7 @@ pub(crate) fn sample() -> Status {
         held: 12,
         level: Level::Coalescing,
         pressure_changes: 5,
+        pressure_entered: [2, 3, 0],
         on_disk: 7,
         ..ClassStatus::default()
     };
@@ -277,6 +313,12 @@ pub(crate) fn sample() -> Status {
         classes: vec![class("critical", "guaranteed"), class("low", "latest")],
         links: vec![link("urgent", true), link("bulk", false)],
         senders: 42,
+        memory: MemoryStatus {
+            bytes: 48 << 20,
+            bytes_max: 64 << 20,
+            level: Level::Coalescing,
+            pressure_entered: [0, 1, 0],
+        },
         spool: SpoolStatus {
             failing: None,
             scanned: true,

@@ -10,7 +10,7 @@ use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 use tidegate::traffic::accept::Protocol;
 use tidegate::traffic::message::{Message, MessageId, Tick};
-use tidegate::traffic::queue::ClassSettings;
+use tidegate::traffic::queue::{ClassSettings, Delivery};
 use tidegate::traffic::send::encode::{ID_PROPERTY, REPLAYED_PROPERTY};
 use tidegate::traffic::send::{Ack, Link, LinkCommand, LinkEvent, LinkLimits};
 use tidegate::traffic::spool::Order;
@@ -43,6 +43,9 @@ pub struct Cloud {
     /// class lets them go beside what is live.
     newest: HashMap<(String, bool), u64>,
     orders: Vec<Order>,
+    latest: Vec<bool>,
+    /// Of each topic, the latest receipt of anything live that arrived in this life of the gateway.
+    live: HashMap<String, u64>,
     /// Of each class, what was received until then may be overtaken: the disk kept it waiting.
     overtaken: Vec<u64>,
     /// What each message id names.
@@ -115,6 +118,11 @@ impl Cloud {
             received: 0,
             newest: HashMap::new(),
             orders: classes.iter().map(|class| class.order).collect(),
+            latest: classes
+                .iter()
+                .map(|class| class.delivery == Delivery::Latest)
+                .collect(),
+            live: HashMap::new(),
             overtaken: vec![0; classes.len()],
             ids: HashMap::new(),
             times: HashMap::new(),
@@ -291,6 +299,7 @@ impl Cloud {
         }
         // What it does not know of any more goes beside what it knows.
         self.newest.retain(|(_, replayed), _| !replayed);
+        self.live.clear();
     }
 
     /// These ended, and the disk forgot that: they may come again, behind others even.
@@ -381,6 +390,9 @@ impl Cloud {
             self.check_id(id, publish);
         }
         let first_time = self.arrived.insert(publish.identity.clone());
+        if self.latest[class_of(&publish.identity)] && self.protocol == Protocol::V5 {
+            self.check_latest(publish, first_time);
+        }
         if let Some(replayed) = self.track(publish) {
             self.check_order(publish, replayed, first_time);
         }
@@ -396,6 +408,18 @@ impl Cloud {
             *times <= allowed,
             "{identity} came {times} times and may come {allowed} times"
         );
+    }
+
+    /// An old value that comes from the disk never follows a newer one of its key.
+    fn check_latest(&mut self, publish: &Publish, first_time: bool) {
+        let identity = &publish.identity;
+        let (first, last) = self.receipts[identity];
+        let live = self.live.entry(topic_of(identity)).or_insert(0);
+        if !publish.replayed {
+            *live = first.max(*live);
+        } else if first_time && !self.passable.contains(identity) {
+            assert!(last >= *live, "{identity} came after a newer value");
+        }
     }
 
     /// Whose order it keeps: that of what is live, or of what is replayed beside it. `None`: MQTT 3.1.1

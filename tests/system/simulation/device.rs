@@ -10,10 +10,11 @@ use tidegate::traffic::message::{Body, ClassId, DoorId, Message, QoS, Receipt, T
 use tidegate::traffic::queue::ClassSettings;
 use tidegate::traffic::relay::Relay;
 
-use super::Dice;
+use super::{Day, Dice};
 
-/// A device stays unanswered for at most this many messages.
+/// A device stays unanswered for at most this many messages; one gone mad for more.
 const UNANSWERED_MAX: usize = 50;
+const MAD_MAX: usize = 500;
 /// How long it stays held.
 const HOLD_MAX: Duration = Duration::from_secs(30);
 
@@ -31,11 +32,22 @@ pub struct Device {
     acknowledged: Vec<(String, usize)>,
     classes: usize,
     payload_bytes: u64,
+    /// The most that it publishes in a step.
+    burst: u64,
+    unanswered_max: usize,
+    /// The class that it floods, if it is mad.
+    floods: Option<usize>,
 }
 
 impl Device {
-    pub fn new(index: u64, classes: usize, relay: &mut Relay, dice: &mut Dice) -> Self {
+    pub fn new(index: u64, classes: usize, day: Day, relay: &mut Relay, dice: &mut Dice) -> Self {
         let name = format!("d{index}");
+        let floods = match day {
+            Day::Flood(class) if index == 0 => Some(class),
+            _ => None,
+        };
+        let busy = floods.is_some() || day == Day::Overload;
+        let small = busy || day == Day::SlowLink;
         Self {
             door: relay.open(Arc::from(name.as_str()), dice.permille(200)),
             name,
@@ -47,7 +59,10 @@ impl Device {
             held_since: None,
             acknowledged: Vec::new(),
             classes,
-            payload_bytes: 1 + dice.below(1500),
+            payload_bytes: 1 + dice.below(if small { 300 } else { 1500 }),
+            burst: if busy { 100 } else { 20 },
+            unanswered_max: if busy { MAD_MAX } else { UNANSWERED_MAX },
+            floods,
         }
     }
 
@@ -97,12 +112,13 @@ impl Device {
             return None;
         }
         let mut messages = Vec::new();
-        for _ in 0..1 + dice.below(20) {
-            if self.unanswered.len() >= UNANSWERED_MAX {
+        for _ in 0..1 + dice.below(self.burst) {
+            if self.unanswered.len() >= self.unanswered_max {
                 break;
             }
             self.next += 1;
             let class = dice.below(self.classes as u64) as usize;
+            let class = self.floods.unwrap_or(class);
             let qos = if dice.permille(800) {
                 QoS::AtLeastOnce
             } else {

@@ -15,7 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 use super::VERSION;
 use super::process::Process;
 use crate::traffic::settle::Outcome;
-use crate::traffic::status::{ClassStatus, LinkStatus, SpoolStatus, Status, outcome_name};
+use crate::traffic::status::{
+    ClassStatus, Level, LinkStatus, MemoryStatus, SpoolStatus, Status, outcome_name,
+};
 
 /// The type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +48,7 @@ impl Collector for Snapshot {
         page.gateway(self)?;
         page.ledger(&self.status.classes)?;
         page.queues(&self.status.classes)?;
+        page.memory(&self.status.memory)?;
         page.uplink(&self.status.links)?;
         page.spool(&self.status.spool)?;
         page.replay(&self.status.spool)?;
@@ -185,11 +188,54 @@ impl Page<'_> {
             None,
             each(classes, |class| class.level as u64),
         )?;
+        let changes = classes.iter().flat_map(|class| {
+            let entered = Level::ALL.iter().zip(class.pressure_entered);
+            entered.map(|(level, count)| {
+                (
+                    vec![("class", class.name.as_str()), ("level", level.word())],
+                    count,
+                )
+            })
+        });
         self.counter(
             "tidegate_pressure_changes",
-            "Changes of the level of pressure",
+            "Changes of the level of pressure, by the level that came",
             None,
-            each(classes, |class| class.pressure_changes),
+            changes,
+        )?;
+        self.counter(
+            "tidegate_keys_forgotten",
+            "Values whose keys could not be remembered, so that an older one on disk may follow them",
+            None,
+            each(classes, |class| class.keys_forgotten),
+        )
+    }
+
+    fn memory(&mut self, memory: &MemoryStatus) -> fmt::Result {
+        self.gauge(
+            "tidegate_messages_memory",
+            "What all admitted messages take, with the indices of their keys",
+            Some(Unit::Bytes),
+            [(ONE, memory.bytes)],
+        )?;
+        self.gauge(
+            "tidegate_messages_memory_max",
+            "The most that they may take",
+            Some(Unit::Bytes),
+            [(ONE, memory.bytes_max)],
+        )?;
+        self.gauge(
+            "tidegate_memory_pressure_level",
+            "0 calm, 1 short: `latest` classes coalesce, 2 full: the lowest class gives way",
+            None,
+            [(ONE, memory.level as u64)],
+        )?;
+        let entered = Level::ALL.iter().zip(memory.pressure_entered);
+        self.counter(
+            "tidegate_memory_pressure_changes",
+            "Changes of that level, by the level that came",
+            None,
+            entered.map(|(level, count)| (vec![("level", level.word())], count)),
         )
     }
 

@@ -62,7 +62,15 @@ fn uplink(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     for link in &report.path.links {
         writeln!(f, "uplink   {:<8} {}", link.name, Line(link))?;
     }
-    writeln!(f, "senders  {}", report.path.senders)
+    writeln!(f, "senders  {}", report.path.senders)?;
+    let memory = &report.path.memory;
+    let level = match memory.level {
+        Level::Calm => "calm",
+        Level::Coalescing => "SHORT: `latest` classes coalesce",
+        Level::Shedding => "FULL: the lowest class gives way",
+    };
+    let (bytes, bytes_max) = (Bytes(memory.bytes), Bytes(memory.bytes_max));
+    writeln!(f, "memory   {bytes} of {bytes_max}, {level}")
 }
 
 /// A connection that is up, or what is known of one that is not.
@@ -240,6 +248,7 @@ mod tests {
             "box-7: ready, up 3 d 4 h",
             "uplink   urgent   up, 8 in flight (2.0 KiB of 64.0 KiB), acknowledged in 45.3 ms",
             "uplink   bulk     away",
+            "memory   48.0 MiB of 64.0 MiB, SHORT",
             "40 superseded, 3 dead letters",
             "COALESCING",
             "spool    well, 48.0 MiB of 1.0 GiB in 3 segments, 5.0 GiB free on the disk",

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::finding::Span;
+use super::pressure;
 use super::reader::{Range, Reading, Section, quoted};
 use super::spool::SPOOL_MAX;
 use super::template;
 use super::tree::Table;
-use crate::traffic::queue::{ClassSettings, Delivery};
+use crate::traffic::queue::{ClassSettings, Delivery, WhenFull};
 use crate::traffic::spool::Order;
 
 /// Classes that a configuration may have: more would only differ in name.
@@ -70,6 +71,7 @@ pub(super) fn read(
         let mut section = Section::open(reading, "[[class]]", Some(table));
         let first = classes.settings.is_empty();
         let class = settings(&mut section, memory_bytes_max);
+        never_sheds(&mut section, &class);
         warn_of_idle_keys(&mut section, &class, first, uplink_topic);
         if classes.find(&class.name).is_some() {
             let what = format!("a second class {}", quoted(&class.name));
@@ -105,6 +107,10 @@ fn settings(s: &mut Section<'_, '_, '_>, memory_bytes_max: u64) -> ClassSettings
     let queue_bytes_max = s.size("queue_max", &within(memory_bytes_max, "`memory_max`"));
     let qos0 = [("raise", false), ("keep", true)];
     let order = [("strict", Order::Strict), ("live-first", Order::LiveFirst)];
+    let full = [
+        ("drop-oldest", WhenFull::DropOldest),
+        ("drop-newest", WhenFull::DropNewest),
+    ];
     let name = name(s);
     let unsaid = ClassSettings::new(&name, delivery(s), queue_bytes_max);
     let client = Range {
@@ -115,11 +121,22 @@ fn settings(s: &mut Section<'_, '_, '_>, memory_bytes_max: u64) -> ClassSettings
         weight: s.integer("weight", &WEIGHT),
         ttl: s.optional_time("ttl", &TTL),
         client_bytes_max: s.size("client_max", &client),
+        when_full: s.choice("when_full", unsaid.when_full, &full),
+        pressure: pressure::class(s),
         spool_bytes_max: s.optional_size("spool_max", &SPOOL_MAX),
         order: s.choice("order", unsaid.order, &order),
         replay_topic: template::read(s, "replay_topic"),
         keep_qos0: s.choice("qos0", unsaid.keep_qos0, &qos0),
         ..unsaid
+    }
+}
+
+/// What is guaranteed is never shed, whatever is full.
+fn never_sheds(s: &mut Section<'_, '_, '_>, class: &ClassSettings) {
+    if class.delivery == Delivery::Guaranteed && s.has("when_full") {
+        let what = "`when_full` in a guaranteed class: nothing of it is ever dropped".to_owned();
+        let hint = "take it out: when there is no room, messages are held and their senders paused";
+        s.fault("when_full", what, hint);
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::GatewaySettings;
+use super::pressure;
 use super::reader::{Placed, Range, Reading, Section, quoted};
 use super::tree::Table;
 use crate::traffic::message::ClassId;
@@ -52,6 +53,7 @@ pub(super) fn read(reading: &mut Reading<'_>, table: Option<Table<'_>>) -> Gatew
                 .text("state_dir")
                 .map_or_else(|| STATE_DIR.into(), |text| PathBuf::from(text.value)),
             memory_bytes_max: section.size("memory_max", &MEMORY_MAX),
+            memory_pressure: pressure::memory(&mut section),
             topics_bytes_max: section.size("topics_max", &TOPICS_MAX),
             drain_max: section.time("drain_max", &DRAIN_MAX),
             default_class: ClassId::FIRST,

@@ -13,6 +13,7 @@ mod finding;
 mod gateway;
 mod listener;
 mod nearest;
+mod pressure;
 mod reader;
 mod remote;
 mod rule;
@@ -40,6 +41,7 @@ use crate::traffic::accept::{ListenerSettings, SourceSettings};
 use crate::traffic::classify::{RULES_MAX, RuleSettings, Rules};
 use crate::traffic::message::ClassId;
 use crate::traffic::queue::ClassSettings;
+use crate::traffic::queue::pressure::PressureSettings;
 use crate::traffic::send::UplinkSettings;
 use crate::traffic::spool::SpoolSettings;
 use class::Classes;
@@ -84,6 +86,8 @@ pub struct GatewaySettings {
     pub state_dir: PathBuf,
     /// Most memory for messages, in bytes.
     pub memory_bytes_max: u64,
+    /// When that is under pressure.
+    pub memory_pressure: PressureSettings,
     /// Most memory for what is remembered of topics, in bytes.
     pub topics_bytes_max: u64,
     /// The class of what no rule matches. Never `discard`.

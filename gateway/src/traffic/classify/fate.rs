@@ -1,8 +1,8 @@
 //! What happens to a message of a class: in good times, under pressure, without an uplink, and when
 //! the disk is full too. Made from the class's settings, as sentences for the operator.
 
-use super::explain::bytes;
-use crate::traffic::queue::{ClassSettings, Delivery};
+use super::explain::{bytes, time};
+use crate::traffic::queue::{ClassSettings, Delivery, WhenFull};
 use crate::traffic::spool::Order;
 
 /// What happens to a message of a class, in sentences.
@@ -43,14 +43,16 @@ impl Fate {
             calm: "acknowledged when admitted to memory; sent in its turn; the disk is not touched"
                 .into(),
             pressure: format!(
-                "waits in memory; when the class has filled its {memory}, it overflows to the spool"
+                "waits in memory; when the class has filled its {memory}, it overflows to the spool; what memory and disk have no room for is shed and counted: {}",
+                dropped(class)
             ),
             offline: format!(
                 "goes to the spool within 5 s; a crash takes what is not written yet; {home}"
             ),
             disk_full: format!(
-                "when {}, its oldest is evicted and counted; while the disk fails, it waits in memory alone, and the oldest is shed and counted",
-                share(class)
+                "when {}, its oldest is evicted and counted; while the disk fails, it waits in memory alone, and what finds no room is shed and counted: {}",
+                share(class),
+                dropped(class)
             ),
         }
     }
@@ -59,7 +61,12 @@ impl Fate {
         let memory = memory(class);
         Self {
             calm: "acknowledged when admitted to memory; every value is sent in its turn".into(),
-            pressure: format!("only the newest value of each key stays, the older is superseded and counted; when the keys alone fill its {memory}, the oldest is shed and counted"),
+            pressure: format!(
+                "{}: only the newest value of each key stays, in the place of the oldest, the older is superseded and counted; what goes out says how many it stands for (`properties = \"full\"`); when the keys alone fill its {memory}, a message is shed and counted: {}; all values are sent again {} after the uplink can take them",
+                begins(class),
+                dropped(class),
+                time(class.pressure.stay),
+            ),
             offline: "the newest value of each key waits in memory until the uplink is back, the older is superseded and counted; a clean stop keeps it in the spool until the next start, a crash takes it".into(),
             disk_full: "nothing changes for it, but that a clean stop may have no room to keep it; what gives way is counted".into(),
         }
@@ -73,6 +80,23 @@ impl Fate {
             offline: gone.into(),
             disk_full: gone.into(),
         }
+    }
+}
+
+/// When pressure begins.
+fn begins(class: &ClassSettings) -> String {
+    let (memory, percent) = (memory(class), class.pressure.full_on_permille as f64 / 10.0);
+    let age = time(class.pressure.age_on);
+    format!(
+        "when {percent} % of its {memory} are full, or what goes next has waited {age}, or the gateway's memory is short"
+    )
+}
+
+/// What gives way when there is no room.
+fn dropped(class: &ClassSettings) -> &'static str {
+    match class.when_full {
+        WhenFull::DropOldest => "the oldest",
+        WhenFull::DropNewest => "what comes, and its sender is told where MQTT 5 can",
     }
 }
 
@@ -124,7 +148,7 @@ mod tests {
         let fate = Fate::of(&normal);
         assert!(
             fate.pressure
-                .ends_with("its 8 MiB of memory, it overflows to the spool")
+                .contains("its 8 MiB of memory, it overflows to the spool")
         );
         assert!(fate.offline.ends_with("(`backlog_share`), as old/{topic}"));
         assert!(
@@ -133,5 +157,29 @@ mod tests {
         );
         let fate = Fate::of(&low);
         assert!(fate.offline.contains("a clean stop keeps it") && !fate.pressure.contains("spool"));
+    }
+
+    #[test]
+    fn are_the_thresholds_and_what_gives_way_told() {
+        let [_, mut normal, mut low] = <[_; 3]>::try_from(classes()).unwrap();
+        low.pressure.full_on_permille = 405;
+        low.pressure.age_on = std::time::Duration::from_millis(1500);
+        low.pressure.stay = std::time::Duration::from_secs(60);
+        let fate = Fate::of(&low);
+        assert!(
+            fate.pressure
+                .starts_with("when 40.5 % of its 8 MiB of memory are full, or what goes next has waited 1500 ms, or the gateway's memory is short: only the newest")
+        );
+        assert!(fate.pressure.contains("shed and counted: the oldest"));
+        assert!(
+            fate.pressure
+                .ends_with("1 min after the uplink can take them")
+        );
+        normal.when_full = WhenFull::DropNewest;
+        let fate = Fate::of(&normal);
+        assert!(
+            fate.pressure
+                .contains("counted: what comes, and its sender is told")
+        );
     }
 }

@@ -3,13 +3,14 @@
 //! on a list of ends, for [`settle`](super::super::settle) to count. Nothing is dropped here.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use super::super::message::{ClassId, DoorId, Message, Tick};
 use super::super::settle::Outcome;
 use super::super::spool::Position;
 use super::budget::Budget;
 use super::class::ClassQueue;
-use super::pressure::Level;
+use super::pressure::{Level, Pressure, PressureSettings, Signs};
 use super::{ClassSettings, Delivery};
 
 /// Messages that ended, each with its outcome.
@@ -25,6 +26,16 @@ pub enum Admission {
     Full(Box<Message>),
 }
 
+/// What looking for room came to.
+enum Room {
+    /// There is some.
+    Found,
+    /// The class coalesces from now on: a value of the key may wait.
+    Merged,
+    /// There is none.
+    Nowhere,
+}
+
 /// A class whose client's share, or whose bound, is filled to this part by what is not on disk is written.
 /// Early, for the disk takes its time and more comes meanwhile.
 const OVERFLOW_DIVISOR: u64 = 4;
@@ -34,6 +45,8 @@ const OVERFLOW_DIVISOR: u64 = 4;
 pub struct Queues {
     classes: Vec<ClassQueue>,
     budget: Budget,
+    /// That of the memory.
+    pressure: Pressure,
     /// What was given up in memory, for it is on disk, since it was last asked for.
     unloaded: Vec<(ClassId, Position)>,
 }
@@ -41,11 +54,16 @@ pub struct Queues {
 impl Queues {
     /// Empty queues for these classes.
     #[must_use]
-    pub fn new(classes: &[ClassSettings], memory_bytes_max: u64) -> Self {
+    pub fn new(
+        classes: &[ClassSettings],
+        memory_bytes_max: u64,
+        memory_pressure: PressureSettings,
+    ) -> Self {
         let classes = classes.iter().cloned().map(ClassQueue::new).collect();
         Self {
             classes,
             budget: Budget::new(memory_bytes_max),
+            pressure: Pressure::new(memory_pressure),
             unloaded: Vec::new(),
         }
     }
@@ -54,45 +72,76 @@ impl Queues {
     /// gives way goes to `ends`.
     pub fn admit(
         &mut self,
-        message: Message,
+        mut message: Message,
         share_max: u64,
         now: Tick,
         ends: &mut Ends,
     ) -> Admission {
-        let class = message.class;
-        let bytes = message.memory_bytes();
-        let message = match self.classes[class.index()].take_place(message, now) {
-            Ok(older) => {
-                self.budget.take(bytes);
-                self.end(older, Outcome::Superseded, ends);
-                // A newer value may be larger than the one that it stands for.
-                while !self.fits(class, 0) && self.make_room(class, 0, now, ends) {}
-                return Admission::Admitted;
+        let (class, bytes) = (message.class, message.memory_bytes());
+        loop {
+            let queue = &mut self.classes[class.index()];
+            let key = queue.print(&message);
+            if let Some(place) = key.and_then(|key| queue.place_of(key)) {
+                match queue.take_place(message, place) {
+                    Ok(older) => {
+                        self.superseded(older, bytes, now, ends);
+                        return Admission::Admitted;
+                    }
+                    Err(back) => message = *back,
+                }
             }
-            Err(message) => *message,
-        };
-        while self.over_share(&message, bytes, share_max) {
-            if self.unload_front(class.index()) {
-                continue;
-            }
-            if !self.make_room_of_its_own(&message, now, ends) {
-                return Admission::Full(Box::new(message));
-            }
-            if self.classes[class.index()].has_place(&message) {
-                return self.admit(message, share_max, now, ends);
-            }
-        }
-        while !self.fits(class, bytes) {
-            if !self.make_room(class, bytes, now, ends) {
-                return Admission::Full(Box::new(message));
-            }
-            if self.classes[class.index()].has_place(&message) {
-                return self.admit(message, share_max, now, ends);
+            match self.room_for(&message, bytes, share_max, now, ends) {
+                Room::Found => {
+                    self.budget.take(bytes);
+                    self.classes[class.index()].push_back(message, bytes, key);
+                    return Admission::Admitted;
+                }
+                Room::Merged => {}
+                Room::Nowhere => {
+                    if self.classes[class.index()].settings.delivery != Delivery::Guaranteed {
+                        self.note_shed(class.index(), now);
+                    }
+                    return Admission::Full(Box::new(message));
+                }
             }
         }
+    }
+
+    /// A newer value of so many bytes took the place of an older one.
+    fn superseded(&mut self, older: Message, bytes: u64, now: Tick, ends: &mut Ends) {
+        let class = older.class;
         self.budget.take(bytes);
-        self.classes[class.index()].push_back(message, bytes);
-        Admission::Admitted
+        self.end(older, Outcome::Superseded, ends);
+        // It may be larger.
+        while !self.fits(class, 0) && self.make_room(class, 0, now, ends) {}
+    }
+
+    /// Lets things give way until the message fits.
+    fn room_for(
+        &mut self,
+        message: &Message,
+        bytes: u64,
+        share_max: u64,
+        now: Tick,
+        ends: &mut Ends,
+    ) -> Room {
+        let index = message.class.index();
+        let coalesced = self.classes[index].coalesces();
+        loop {
+            let made = if self.over_share(message, bytes, share_max) {
+                self.unload_front(index) || self.make_room_of_its_own(message, now, ends)
+            } else if !self.fits(message.class, bytes) {
+                self.make_room(message.class, bytes, now, ends)
+            } else {
+                return Room::Found;
+            };
+            if !made {
+                return Room::Nowhere;
+            }
+            if !coalesced && self.classes[index].coalesces() {
+                return Room::Merged;
+            }
+        }
     }
 
     /// The largest message that a class can ever admit, in bytes of memory.
@@ -160,7 +209,7 @@ impl Queues {
     /// bytes stay in the budget until [`Queues::release`].
     pub fn pop(&mut self, class: ClassId, now: Tick, ends: &mut Ends) -> Option<Message> {
         self.expire_front(class, now, ends);
-        self.classes[class.index()].pop_front()
+        self.classes[class.index()].pop_to_send()
     }
 
     /// Ends what expired at the front.
@@ -177,11 +226,11 @@ impl Queues {
 
     /// Puts messages back that were sent and not taken, each at the place of its receipt. While its
     /// class coalesces only the newest of a key stays.
-    pub fn put_back(&mut self, mut messages: Vec<Message>, now: Tick, ends: &mut Ends) {
+    pub fn put_back(&mut self, mut messages: Vec<Message>, ends: &mut Ends) {
         messages.sort_by_key(|message| message.sequence);
         for index in 0..self.classes.len() {
             let of_class = messages.extract_if(.., |message| message.class.index() == index);
-            let older = self.classes[index].put_back_all(of_class.collect(), now);
+            let older = self.classes[index].put_back_all(of_class.collect());
             for older in older {
                 self.end(older, Outcome::Superseded, ends);
             }
@@ -218,22 +267,39 @@ impl Queues {
         all
     }
 
-    /// Looks at the pressure of each class; `changed` is told of each new level.
-    pub fn observe(
-        &mut self,
-        now: Tick,
-        ends: &mut Ends,
-        mut changed: impl FnMut(&ClassSettings, Level),
-    ) {
+    /// Looks at the pressure of the memory and of each class.
+    pub fn observe(&mut self, now: Tick, ends: &mut Ends) {
+        let signs = Signs {
+            full_permille: self.bytes_nowhere_else().saturating_mul(1000) / self.budget.bytes_max(),
+            front_age: Duration::ZERO,
+            needed: false,
+        };
+        tell_memory(self.pressure.observe(signs, now));
+        let short = self.pressure.level() > Level::Calm;
         for index in 0..self.classes.len() {
             let queue = &mut self.classes[index];
-            let age = queue.front_age(now);
-            let (bytes, bytes_max) = (queue.bytes, queue.settings.queue_bytes_max);
-            if let Some(level) = queue.pressure.observe(bytes, bytes_max, age, now) {
-                changed(&queue.settings, level);
-                self.follow(index, ends);
+            if let Some(level) = queue.observe(short, now) {
+                tell(&queue.settings, level);
+                self.follow(index, now, ends);
             }
         }
+        if short {
+            // One at a look: the next lowest only if that was not enough.
+            let _ = self.coalesce_lowest(0, now, ends);
+        }
+    }
+
+    /// The uplink took what it can of what waits.
+    pub fn mark(&mut self, now: Tick) {
+        for queue in &mut self.classes {
+            queue.mark(now);
+        }
+    }
+
+    /// The pressure of the memory.
+    #[must_use]
+    pub const fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Counts a message that was read back from the spool; [`Queues::release`] gives its room back.
@@ -281,8 +347,21 @@ impl Queues {
         self.budget.bytes()
     }
 
+    /// Bytes of the indices of keys, beside the messages.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.classes.iter().map(ClassQueue::index_bytes).sum()
+    }
+
+    /// Bytes that cannot be given up for being on disk.
+    fn bytes_nowhere_else(&self) -> u64 {
+        let written: u64 = self.classes.iter().map(ClassQueue::written_bytes).sum();
+        (self.budget.bytes() + self.index_bytes()).saturating_sub(written)
+    }
+
     fn fits(&self, class: ClassId, bytes: u64) -> bool {
-        self.classes[class.index()].has_room(bytes) && self.budget.fits(class, bytes)
+        let bytes_with_index = bytes.saturating_add(self.index_bytes());
+        self.classes[class.index()].has_room(bytes) && self.budget.fits(class, bytes_with_index)
     }
 
     fn over_share(&self, message: &Message, bytes: u64, share_max: u64) -> bool {
@@ -295,39 +374,53 @@ impl Queues {
     /// message, which is on disk perhaps. False when nothing may.
     fn make_room_of_its_own(&mut self, message: &Message, now: Tick, ends: &mut Ends) -> bool {
         let index = message.class.index();
-        if self.classes[index].settings.delivery == Delivery::Guaranteed {
+        if self.coalesce(index, now, ends) {
+            return true;
+        }
+        if !self.classes[index].drops_oldest() {
             return false;
         }
-        self.press(index, now, ends)
-            || match self.classes[index].take_oldest_of(message.receipt.door) {
-                Some(oldest) if self.classes[index].is_on_disk(&oldest) => {
-                    self.give_up(&oldest);
-                    true
-                }
-                Some(oldest) => {
-                    self.end(oldest, Outcome::Shed, ends);
-                    true
-                }
-                None => false,
+        match self.classes[index].take_oldest_of(message.receipt.door) {
+            Some(oldest) if self.classes[index].is_on_disk(&oldest) => {
+                self.give_up(&oldest);
+                true
             }
+            oldest => self.shed(index, oldest, now, ends),
+        }
     }
 
-    /// Lets something give way: what is on disk, too, else an older value, else the oldest of this class if its own limit
-    /// binds, else the oldest of the lowest class. False when nothing may.
+    /// Lets something give way for a message of so many bytes, or, with 0, for what is there already: what
+    /// is on disk, too, else older values, else what the class may lose if its own limit binds, else the
+    /// lowest class. False when nothing may.
     fn make_room(&mut self, class: ClassId, bytes: u64, now: Tick, ends: &mut Ends) -> bool {
         if self.unload(class, bytes) {
             return true;
         }
-        let own = &self.classes[class.index()];
-        let victim = if own.has_room(bytes) {
-            (class.index()..self.classes.len())
-                .rev()
-                .find(|&index| self.classes[index].may_shed())
+        let own = class.index();
+        let victim = if self.classes[own].has_room(bytes) {
+            if self.coalesce_lowest(own, now, ends) {
+                return true;
+            }
+            let below = own..self.classes.len();
+            let victim = below.rev().find(|index| self.classes[*index].may_shed());
+            if victim.is_some() {
+                tell_memory(self.pressure.shed(now));
+            }
+            victim
+        } else if self.coalesce(own, now, ends) {
+            return true;
         } else {
-            Some(class.index()).filter(|_| own.may_shed())
+            Some(own).filter(|own| self.classes[*own].may_shed())
         };
         let Some(victim) = victim else { return false };
-        self.press(victim, now, ends) || self.shed_front(victim, ends)
+        let queue = &mut self.classes[victim];
+        let victim_message = match queue.drops_oldest() {
+            true => queue.pop_front(),
+            // What comes is the newest.
+            false if victim == own && bytes > 0 => return false,
+            false => queue.pop_back(),
+        };
+        self.shed(victim, victim_message, now, ends)
     }
 
     /// Gives something up in memory that is on disk, of this class if its own limit binds, else of the
@@ -357,42 +450,48 @@ impl Queues {
         self.unloaded.extend(position);
     }
 
-    /// Marks a class as shedding; true if that merged older values of a `latest` class that was calm.
-    fn press(&mut self, index: usize, now: Tick, ends: &mut Ends) -> bool {
-        let queue = &mut self.classes[index];
-        let merges = queue.settings.delivery == Delivery::Latest && queue.places.is_none();
-        if let Some(level) = queue.pressure.shed(now) {
-            let delivery = queue.settings.delivery;
-            tracing::info!(
-                "class {} is now {}",
-                queue.settings.name,
-                level.of(delivery)
-            );
-        }
-        if merges {
-            self.follow(index, ends);
-        }
-        merges
+    /// The lowest `latest` class that is calm, of this one and those below it, coalesces; false when there
+    /// is none.
+    fn coalesce_lowest(&mut self, from: usize, now: Tick, ends: &mut Ends) -> bool {
+        let mut classes = (from..self.classes.len()).rev();
+        classes.any(|index| self.coalesce(index, now, ends))
     }
 
-    fn shed_front(&mut self, index: usize, ends: &mut Ends) -> bool {
-        let Some(message) = self.classes[index].pop_front() else {
+    /// A `latest` class that is calm coalesces; false when it is not.
+    fn coalesce(&mut self, index: usize, now: Tick, ends: &mut Ends) -> bool {
+        let queue = &mut self.classes[index];
+        if !queue.may_coalesce() {
             return false;
-        };
+        }
+        if let Some(level) = queue.pressure.coalesce(now) {
+            tell(&queue.settings, level);
+        }
+        self.follow(index, now, ends);
+        true
+    }
+
+    /// Sheds a message that was taken out; false when there was none.
+    fn shed(&mut self, index: usize, message: Option<Message>, now: Tick, ends: &mut Ends) -> bool {
+        let Some(message) = message else { return false };
+        self.note_shed(index, now);
         self.end(message, Outcome::Shed, ends);
         true
     }
 
-    /// Brings a class's index of keys in line with its level.
-    fn follow(&mut self, index: usize, ends: &mut Ends) {
+    fn note_shed(&mut self, index: usize, now: Tick) {
         let queue = &mut self.classes[index];
-        if queue.settings.delivery != Delivery::Latest {
-            return;
+        if let Some(level) = queue.pressure.shed(now) {
+            tell(&queue.settings, level);
         }
+    }
+
+    /// Brings a class's index of keys in line with its level.
+    fn follow(&mut self, index: usize, now: Tick, ends: &mut Ends) {
+        let queue = &mut self.classes[index];
         if queue.pressure.level() == Level::Calm {
             queue.places = None;
-        } else if queue.places.is_none() {
-            for older in queue.merge() {
+        } else if queue.may_coalesce() {
+            for older in queue.merge(now) {
                 self.end(older, Outcome::Superseded, ends);
             }
         }
@@ -404,6 +503,19 @@ impl Queues {
     }
 }
 
+fn tell(class: &ClassSettings, level: Level) {
+    tracing::info!("class {} is now {}", class.name, level.of(class.delivery));
+}
+
+fn tell_memory(level: Option<Level>) {
+    if let Some(level) = level {
+        tracing::info!("the memory for messages is now {}", level.of_memory());
+    }
+}
+
+#[cfg(test)]
+#[path = "overload_tests.rs"]
+mod overload_tests;
 #[cfg(test)]
 #[path = "bounded_tests.rs"]
 mod tests;

@@ -36,7 +36,7 @@ fn three(memory_bytes_max: u64, queue_bytes_max: u64) -> Queues {
         class("normal", Delivery::Buffered, queue_bytes_max),
         class("low", Delivery::Latest, queue_bytes_max),
     ];
-    Queues::new(&classes, memory_bytes_max)
+    Queues::new(&classes, memory_bytes_max, PressureSettings::MEMORY)
 }
 
 fn sequences(ends: &Ends, outcome: Outcome) -> Vec<u64> {
@@ -135,7 +135,7 @@ fn does_a_message_that_comes_back_from_a_broken_link_give_way_to_a_newer_value()
     assert!(admit(&mut queues, message(2, "b", 2, 0), &mut ends));
     assert!(admit(&mut queues, message(2, "b", 3, 0), &mut ends));
     assert!(admit(&mut queues, message(2, "a", 4, 0), &mut ends) || !ends.is_empty());
-    queues.put_back(vec![sent], Tick::ZERO, &mut ends);
+    queues.put_back(vec![sent], &mut ends);
     assert!(sequences(&ends, Outcome::Superseded).contains(&1));
     let order = pop_all(&mut queues, 2);
     assert_eq!(order.iter().filter(|sequence| **sequence == 4).count(), 1);
@@ -153,9 +153,9 @@ fn do_refused_messages_go_again_in_the_order_of_receipt() {
     let mut taken: Vec<_> = (0..5)
         .filter_map(|_| queues.pop(ClassId(1), Tick::ZERO, &mut ends))
         .collect();
-    queues.put_back(taken.drain(..2).collect(), Tick::ZERO, &mut ends);
+    queues.put_back(taken.drain(..2).collect(), &mut ends);
     for message in taken {
-        queues.put_back(vec![message], Tick::ZERO, &mut ends);
+        queues.put_back(vec![message], &mut ends);
     }
     assert_eq!(pop_all(&mut queues, 1), [1, 2, 3, 4, 5, 6]);
 }
@@ -180,7 +180,7 @@ fn does_the_newest_value_stay_when_two_come_back() {
         ));
     }
     for message in taken {
-        queues.put_back(vec![message], Tick::ZERO, &mut ends);
+        queues.put_back(vec![message], &mut ends);
     }
     let order = pop_all(&mut queues, 2);
     assert!(order.contains(&2) && !order.contains(&1), "{order:?}");
@@ -266,7 +266,7 @@ proptest! {
                 }
                 Step::Pop { class } => taken.extend(queues.pop(ClassId(class), now, &mut ends)),
                 Step::PutBack => {
-                    queues.put_back(std::mem::take(&mut taken), now, &mut ends);
+                    queues.put_back(std::mem::take(&mut taken), &mut ends);
                 }
                 Step::Settle => {
                     for message in taken.drain(..) {
@@ -274,7 +274,7 @@ proptest! {
                         prop_assert!(inside.remove(&message.sequence));
                     }
                 }
-                Step::Observe => queues.observe(now, &mut ends, |_, _| {}),
+                Step::Observe => queues.observe(now, &mut ends),
             }
             for (message, _) in ends.drain(..) {
                 prop_assert!(message.class != ClassId::FIRST, "an admitted alarm gave way");

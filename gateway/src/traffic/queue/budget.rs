@@ -39,6 +39,16 @@ impl Budget {
         }
     }
 
+    /// All there is, in bytes; at least 1.
+    #[must_use]
+    pub const fn bytes_max(&self) -> u64 {
+        if self.bytes_max == 0 {
+            1
+        } else {
+            self.bytes_max
+        }
+    }
+
     /// Takes room.
     pub const fn take(&mut self, bytes: u64) {
         self.bytes += bytes;

@@ -1,20 +1,24 @@
 //! One class's queue: what waits, in order, with the places of keys and clients; and what is held. It
 //! knows nothing of the other classes nor of the budget that they share: that is
-//! [`bounded`](super::bounded).
+//! [`bounded`](super::bounded). What its keys are for stands in `latest`.
+
+mod latest;
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
+use super::super::fingerprint::Fingerprint;
 use super::super::message::{DoorId, Message, Tick};
 use super::super::spool::Position;
 use super::budget::Budget;
 use super::clients::Clients;
-use super::coalesce::{Places, key_of, merge, supersede};
-use super::pressure::{Level, Pressure};
+use super::coalesce::{Places, Seen};
+use super::pressure::{Level, Pressure, Signs};
 use super::row::Row;
-use super::{ClassSettings, Delivery};
+use super::spared::Spared;
+use super::{ClassSettings, Delivery, WhenFull};
 
 /// One class's queue.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ pub struct ClassQueue {
     pub(super) clients: Clients,
     /// There while a `latest` class coalesces.
     pub(super) places: Option<Places>,
+    /// Keys of which newer values came than those on disk.
+    seen: Seen,
+    /// What coalescing spares the uplink, since it began.
+    spared: Spared,
     /// Guaranteed messages without room, in order of receipt; not part of the budget.
     pub(super) held: VecDeque<Message>,
     /// How many of them each sender has, and how many each topic: what comes later of either waits behind.
@@ -55,6 +63,8 @@ const FIRST_POSITION: u64 = 1 << 63;
 impl ClassQueue {
     pub(super) fn new(settings: ClassSettings) -> Self {
         Self {
+            spared: Spared::new(settings.pressure.stay, Tick::ZERO),
+            pressure: Pressure::new(settings.pressure),
             settings,
             waiting: Row::default(),
             count: 0,
@@ -62,13 +72,13 @@ impl ClassQueue {
             front: FIRST_POSITION,
             clients: Clients::default(),
             places: None,
+            seen: Seen::default(),
             held: VecDeque::new(),
             held_by: HashMap::new(),
             held_topics: HashMap::new(),
             held_bytes: 0,
             held_for_room: false,
             bytes: 0,
-            pressure: Pressure::default(),
             unwritten: FIRST_POSITION,
             written_bytes: 0,
             unsafe_from: None,
@@ -125,16 +135,22 @@ impl ClassQueue {
         self.bytes
     }
 
-    /// How often its level changed.
+    /// How often it entered each level of pressure.
     #[must_use]
-    pub const fn pressure_changes(&self) -> u64 {
-        self.pressure.changes()
+    pub const fn pressure_entered(&self) -> [u64; 3] {
+        self.pressure.entered()
     }
 
     /// The pressure.
     #[must_use]
     pub const fn level(&self) -> Level {
         self.pressure.level()
+    }
+
+    /// Bytes of what waits and is written to the spool.
+    #[must_use]
+    pub const fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// Bytes of what waits and is not written to the spool.
@@ -210,6 +226,18 @@ impl ClassQueue {
             .map_or(Duration::ZERO, |message| now.since(message.received))
     }
 
+    /// Looks for pressure; `memory_short` keeps a class coalescing that does. Says the new level if it
+    /// changed.
+    pub(super) fn observe(&mut self, memory_short: bool, now: Tick) -> Option<Level> {
+        let bytes_max = self.settings.queue_bytes_max.max(1);
+        let signs = Signs {
+            full_permille: self.bytes.saturating_mul(1000) / bytes_max,
+            front_age: self.front_age(now),
+            needed: self.coalesces() && (memory_short || self.spared.is_needed()),
+        };
+        self.pressure.observe(signs, now)
+    }
+
     pub(super) const fn has_room(&self, bytes: u64) -> bool {
         self.bytes.saturating_add(bytes) <= self.settings.queue_bytes_max
     }
@@ -218,42 +246,15 @@ impl ClassQueue {
         self.settings.delivery != Delivery::Guaranteed && self.count > 0
     }
 
-    /// Whether an older value of the message's key waits, whose place it can take.
-    pub(super) fn has_place(&self, message: &Message) -> bool {
-        let places = self.places.as_ref();
-        places.is_some_and(|places| places.find(key_of(message)).is_some())
+    /// Whether its oldest gives way for what comes.
+    pub(super) fn drops_oldest(&self) -> bool {
+        self.settings.delivery != Delivery::Guaranteed
+            && self.settings.when_full == WhenFull::DropOldest
     }
 
-    pub(super) fn at_place_of(&mut self, message: &Message) -> Option<(u64, &mut Message)> {
-        let position = self.places.as_ref()?.find(key_of(message))?;
-        let slot = self.waiting.get_mut((position - self.front) as usize)?;
-        slot.as_mut().map(|older| (position, older))
-    }
-
-    /// Puts a message in the place of its key's older value, if the class coalesces and one waits.
-    pub(super) fn take_place(
-        &mut self,
-        message: Message,
-        now: Tick,
-    ) -> Result<Message, Box<Message>> {
-        let Some((position, older)) = self.at_place_of(&message) else {
-            return Err(Box::new(message));
-        };
-        let (client, bytes) = (message.receipt.door, message.memory_bytes());
-        let older = supersede(older, message);
-        self.bytes += bytes;
-        self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
-        if older.spooled.is_some() {
-            self.written_bytes -= older.memory_bytes();
-            self.unwritten = self.unwritten.min(position);
-        }
-        self.clients.occupy(client, bytes);
-        if older.receipt.door != client {
-            self.clients.note_newest(client, position);
-            self.tidy();
-        }
-        self.pressure.superseded(now);
-        Ok(older)
+    fn at(&mut self, position: u64) -> Option<&mut Message> {
+        let index = position.checked_sub(self.front)?;
+        self.waiting.get_mut(index as usize)?.as_mut()
     }
 
     /// Counts a message that was read back from the spool: it takes memory like any other.
@@ -261,10 +262,11 @@ impl ClassQueue {
         self.bytes += bytes;
     }
 
-    pub(super) fn push_back(&mut self, message: Message, bytes: u64) {
+    /// Puts a message behind all others; `key` as [`ClassQueue::print`] says it.
+    pub(super) fn push_back(&mut self, message: Message, bytes: u64, key: Option<Fingerprint>) {
         let position = self.front + self.waiting.len() as u64;
-        if let Some(places) = &mut self.places {
-            places.note(&message, position);
+        if let Some((places, key)) = self.places.as_mut().zip(key) {
+            places.note(key, position);
         }
         let client = message.receipt.door;
         self.clients.occupy(client, bytes);
@@ -282,6 +284,29 @@ impl ClassQueue {
         self.clients.forget(message.receipt.door, self.front);
         self.drop_empty_front();
         Some(message)
+    }
+
+    /// The message that goes next, to be sent.
+    pub(super) fn pop_to_send(&mut self) -> Option<Message> {
+        let message = self.pop_front()?;
+        if self.coalesces() {
+            self.spared.sent(message.memory_bytes());
+        }
+        Some(message)
+    }
+
+    /// Takes the newest waiting message out of the queue.
+    pub(super) fn pop_back(&mut self) -> Option<Message> {
+        while let Some(None) = self.waiting.back() {
+            self.waiting.pop_back();
+        }
+        let position = (self.front + self.waiting.len() as u64).saturating_sub(1);
+        // What comes to stand there next is not written.
+        self.unwritten = self.unwritten.min(position.max(self.front));
+        let message = self.take(position);
+        self.waiting.pop_back();
+        self.tidy();
+        message
     }
 
     /// Takes the oldest waiting message of one client out of the queue.
@@ -333,7 +358,7 @@ impl ClassQueue {
     }
 
     /// Puts messages back, in order of receipt; gives those that a newer value superseded.
-    pub(super) fn put_back_all(&mut self, messages: Vec<Message>, now: Tick) -> Vec<Message> {
+    pub(super) fn put_back_all(&mut self, messages: Vec<Message>) -> Vec<Message> {
         let Some(newest) = messages.last().map(|message| message.sequence) else {
             return Vec::new();
         };
@@ -347,39 +372,19 @@ impl ClassQueue {
         all.sort_by_key(|message| message.sequence);
         all.into_iter()
             .rev()
-            .filter_map(|message| self.put_back(message, now))
+            .filter_map(|message| self.put_back(message))
             .collect()
     }
 
     /// Puts a message back to the front. Gives the older value, if one of its key waits.
-    pub(super) fn put_back(&mut self, message: Message, now: Tick) -> Option<Message> {
-        if let Some((position, waiting)) = self.at_place_of(&message) {
-            let older = match waiting.sequence < message.sequence {
-                true => {
-                    let bytes = message.memory_bytes();
-                    let written = message.spooled.is_some();
-                    let older = supersede(waiting, message);
-                    self.waiting_bytes = self.waiting_bytes + bytes - older.memory_bytes();
-                    match written {
-                        true => self.written_bytes += bytes,
-                        false => self.unwritten = self.unwritten.min(position),
-                    }
-                    if older.spooled.is_some() {
-                        self.written_bytes -= older.memory_bytes();
-                    }
-                    older
-                }
-                false => {
-                    waiting.stands_for = waiting.stands_for.saturating_add(message.stands_for);
-                    message
-                }
-            };
-            self.pressure.superseded(now);
-            return Some(older);
+    fn put_back(&mut self, message: Message) -> Option<Message> {
+        let key = self.print(&message);
+        if let Some(position) = key.and_then(|key| self.place_of(key)) {
+            return Some(self.put_back_to(position, message));
         }
         self.front -= 1;
-        if let Some(places) = &mut self.places {
-            places.note(&message, self.front);
+        if let Some((places, key)) = self.places.as_mut().zip(key) {
+            places.note(key, self.front);
         }
         if self.settings.delivery != Delivery::Guaranteed {
             self.clients.note_oldest(message.receipt.door, self.front);
@@ -394,20 +399,6 @@ impl ClassQueue {
         None
     }
 
-    /// Merges what waits by key; gives the older values.
-    pub(super) fn merge(&mut self) -> Vec<Message> {
-        let (places, older) = merge(&mut self.waiting, self.front);
-        self.places = Some(places);
-        for older in &older {
-            self.waiting_bytes -= older.memory_bytes();
-            if older.spooled.is_some() {
-                self.written_bytes -= older.memory_bytes();
-            }
-        }
-        self.note_again();
-        older
-    }
-
     /// Closes the gaps, once there are more of them than messages: a mad client's own shedding leaves
     /// one for each message.
     pub(super) fn tidy(&mut self) {
@@ -419,15 +410,20 @@ impl ClassQueue {
     }
 
     /// Notes all places anew.
-    pub(super) fn note_again(&mut self) {
+    fn note_again(&mut self) {
+        if let Some(places) = &mut self.places {
+            for (position, message) in (self.front..).zip(self.waiting.iter().flatten()) {
+                places.note(places.print(message), position);
+            }
+        }
+        self.note_clients_again();
+    }
+
+    fn note_clients_again(&mut self) {
         self.count = self.waiting.len();
         self.unwritten = self.front;
         self.clients.clear_places();
-        let messages = self.waiting.iter().flatten();
-        for (position, message) in (self.front..).zip(messages) {
-            if let Some(places) = &mut self.places {
-                places.note(message, position);
-            }
+        for (position, message) in (self.front..).zip(self.waiting.iter().flatten()) {
             self.clients.note_newest(message.receipt.door, position);
         }
     }

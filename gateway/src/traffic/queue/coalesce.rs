@@ -1,8 +1,9 @@
 //! Where each key's value waits, while a `latest` class coalesces. Calm, there is no index and
-//! nothing is merged; it is built when pressure comes and dropped when it ends.
+//! nothing is merged; it is built when pressure comes and dropped when it ends. A key is known by its
+//! fingerprint, so that a long key takes no more room than a short one; there are never more of them
+//! than messages that wait, and they count as memory.
 
-use std::collections::HashMap;
-
+use super::super::fingerprint::{ByFingerprint, Fingerprint, Secret, entry_bytes};
 use super::super::message::Message;
 use super::row::Row;
 
@@ -19,27 +20,107 @@ pub fn key_of(message: &Message) -> &[u8] {
 /// message for as long as it waits.
 #[derive(Debug, Default)]
 pub struct Places {
-    by_key: HashMap<Box<[u8]>, u64>,
+    secret: Secret,
+    by_key: ByFingerprint<u64>,
 }
 
 impl Places {
-    /// Where the key's value waits.
+    /// What a message's key is called here.
     #[must_use]
-    pub fn find(&self, key: &[u8]) -> Option<u64> {
-        self.by_key.get(key).copied()
+    pub fn print(&self, message: &Message) -> Fingerprint {
+        self.secret.print(key_of(message))
     }
 
-    /// Notes where a message waits.
-    pub fn note(&mut self, message: &Message, position: u64) {
-        self.by_key.insert(Box::from(key_of(message)), position);
+    /// Where the key's value waits.
+    #[must_use]
+    pub fn find(&self, key: Fingerprint) -> Option<u64> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Notes where a key's value waits.
+    pub fn note(&mut self, key: Fingerprint, position: u64) {
+        self.by_key.insert(key, position);
     }
 
     /// Forgets a message that left the queue from `position`.
     pub fn forget(&mut self, message: &Message, position: u64) {
-        let key = key_of(message);
+        let key = self.print(message);
         if self.find(key) == Some(position) {
-            self.by_key.remove(key);
+            self.by_key.remove(&key);
         }
+    }
+
+    /// What the index takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        (self.by_key.len() * entry_bytes::<u64>()) as u64
+    }
+}
+
+/// The keys of which a value came while older ones may stand on disk: those are worth nothing any more,
+/// and must not follow it. It notes from the start on, for what earlier starts left is not known yet.
+#[derive(Debug, Default)]
+pub struct Seen {
+    secret: Secret,
+    keys: ByFingerprint<()>,
+    forgotten: u64,
+    rests: bool,
+}
+
+/// Keys that are remembered so, in one class: 64 times the topics of a large site, in 3 MB. Of further ones
+/// old values may follow new ones, marked as replayed.
+const SEEN_MAX: usize = 64 * 1024;
+
+impl Seen {
+    /// What a message's key is called here; `None` while nothing is noted.
+    #[must_use]
+    pub fn print(&self, message: &Message) -> Option<Fingerprint> {
+        (!self.rests).then(|| self.secret.print(key_of(message)))
+    }
+
+    /// A value of this key came.
+    pub fn note(&mut self, key: Fingerprint) {
+        if self.keys.len() < SEEN_MAX || self.keys.contains_key(&key) {
+            self.keys.insert(key, ());
+        } else {
+            self.forgotten += 1;
+        }
+    }
+
+    /// Whether a value of a message's key came.
+    #[must_use]
+    pub fn has_key_of(&self, message: &Message) -> bool {
+        let key = self.print(message);
+        key.is_some_and(|key| self.keys.contains_key(&key))
+    }
+
+    /// Whether nothing is noted.
+    #[must_use]
+    pub const fn rests(&self) -> bool {
+        self.rests
+    }
+
+    /// Notes from now on.
+    pub fn wake(&mut self) {
+        self.rests = false;
+    }
+
+    /// There is nothing older any more: notes nothing, and forgets.
+    pub fn rest(&mut self) {
+        self.rests = true;
+        self.keys = ByFingerprint::default();
+    }
+
+    /// Values whose keys could not be remembered.
+    #[must_use]
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// What the keys take, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        (self.keys.len() * entry_bytes::<()>()) as u64
     }
 }
 
@@ -57,12 +138,13 @@ pub fn merge(waiting: &mut Row<Option<Message>>, front: u64) -> (Places, Vec<Mes
     let mut superseded = Vec::new();
     let mut kept: Row<Option<Message>> = Row::default();
     for message in std::mem::take(waiting).into_iter().flatten() {
-        let place = places.find(key_of(&message));
+        let key = places.print(&message);
+        let place = places.find(key);
         let older = place.and_then(|position| kept.get_mut((position - front) as usize));
         if let Some(Some(older)) = older {
             superseded.push(supersede(older, message));
         } else {
-            places.note(&message, front + kept.len() as u64);
+            places.note(key, front + kept.len() as u64);
             kept.push_back(Some(message));
         }
     }

@@ -9,11 +9,13 @@ pub mod clients;
 pub mod coalesce;
 pub mod pressure;
 pub mod row;
+pub mod spared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::spool::Order;
+use pressure::PressureSettings;
 
 /// What a class promises its senders, and so what it may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,15 @@ pub enum Delivery {
     Buffered,
     /// Acknowledged when admitted; under pressure only the newest value of each key stays.
     Latest,
+}
+
+/// What gives way in a class that may lose something, when it is full or a client has its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// What waits for longest: fresh data is worth more.
+    DropOldest,
+    /// What comes: it is refused, and its sender told where MQTT 5 can.
+    DropNewest,
 }
 
 /// A class as the operator configured it.
@@ -41,6 +52,10 @@ pub struct ClassSettings {
     pub queue_bytes_max: u64,
     /// The most of that which one client may hold, in bytes.
     pub client_bytes_max: u64,
+    /// What gives way when there is no more room. Says nothing of a guaranteed class.
+    pub when_full: WhenFull,
+    /// When it is under pressure.
+    pub pressure: PressureSettings,
     /// The most of the disk that it takes, in bytes; `None`: as much as there is.
     pub spool_bytes_max: Option<u64>,
     /// Whether its backlog or what is live goes first.
@@ -63,6 +78,8 @@ impl ClassSettings {
             ttl: None,
             queue_bytes_max,
             client_bytes_max: queue_bytes_max / 4,
+            when_full: WhenFull::DropOldest,
+            pressure: PressureSettings::CLASS,
             spool_bytes_max: None,
             order: match delivery {
                 // What is guaranteed keeps its order; of the rest fresh data does not wait behind days

@@ -90,6 +90,23 @@ impl<T> Row<T> {
         Some(value)
     }
 
+    /// The last.
+    #[must_use]
+    pub fn back(&self) -> Option<&T> {
+        self.pieces.back()?.back()
+    }
+
+    /// Takes the last.
+    pub fn pop_back(&mut self) -> Option<T> {
+        let piece = self.pieces.back_mut()?;
+        let value = piece.pop_back()?;
+        self.len -= 1;
+        if piece.is_empty() && self.len > 0 {
+            self.pieces.pop_back();
+        }
+        Some(value)
+    }
+
     /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
@@ -145,6 +162,7 @@ mod tests {
         Back(usize),
         Front(usize),
         Pop(usize),
+        PopBack(usize),
         Retain(u32),
     }
 
@@ -153,7 +171,8 @@ mod tests {
         prop_oneof![
             4 => count().prop_map(Step::Back),
             2 => count().prop_map(Step::Front),
-            4 => count().prop_map(Step::Pop),
+            3 => count().prop_map(Step::Pop),
+            2 => count().prop_map(Step::PopBack),
             1 => (1..4_u32).prop_map(Step::Retain),
         ]
     }
@@ -177,13 +196,16 @@ mod tests {
                     Step::Pop(count) => for _ in 0..count {
                         prop_assert_eq!(row.pop_front(), deque.pop_front());
                     },
+                    Step::PopBack(count) => for _ in 0..count {
+                        prop_assert_eq!(row.pop_back(), deque.pop_back());
+                    },
                     Step::Retain(part) => {
                         row.retain(|value| value % part == 0);
                         deque.retain(|value| value % part == 0);
                     }
                 }
                 prop_assert_eq!((row.len(), row.is_empty()), (deque.len(), deque.is_empty()));
-                prop_assert_eq!(row.front(), deque.front());
+                prop_assert_eq!((row.front(), row.back()), (deque.front(), deque.back()));
                 prop_assert!(row.iter().eq(&deque));
                 prop_assert!(row.iter_mut().map(|value| &*value).eq(&deque));
                 for index in 0..=deque.len() {

@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 
 use super::super::message::{Message, MessageId, Tick, WallTime};
+use super::super::queue::Delivery;
 use super::super::send::{Ack, Link, LinkEvent};
 use super::super::settle::Outcome;
 use super::doubles::Standing;
-use super::setbacks::Ruling;
+use super::setbacks::{Ruling, is_older};
 use super::{QUOTA_PAUSE, Relay};
 
 impl Relay {
@@ -45,7 +46,7 @@ impl Relay {
                 }
             }
         }
-        self.put_back(now);
+        self.put_back();
         self.settle();
     }
 
@@ -82,6 +83,9 @@ impl Relay {
 
     /// A message that the upstream did not take, for the reason that its PUBACK gives.
     fn refused(&mut self, link: Link, message: Message, reason: u8, now: Tick) {
+        if !matches!(reason, 0x90 | 0x95 | 0x99) && self.is_overtaken(&message) {
+            return self.end_sent(message, Outcome::Superseded);
+        }
         match reason {
             0x90 => self.dead_letter(message, "the upstream calls its topic invalid (0x90)"),
             0x95 => self.dead_letter(message, "the upstream calls it too large (0x95)"),
@@ -99,6 +103,24 @@ impl Relay {
                 let ruling = self.setbacks.refusal(message, now);
                 self.follow(link, ruling, "", now);
             }
+        }
+    }
+
+    /// Whether a newer value of a `latest` class's key is in flight: the older one must not follow it.
+    fn is_overtaken(&mut self, message: &Message) -> bool {
+        let latest = self.classes[message.class.index()].delivery == Delivery::Latest;
+        let mut sent = self.outbound.sent_mut();
+        latest && sent.any(|sent| is_older(message, &sent.message))
+    }
+
+    /// What waits aside and is older than a value of a `latest` class that is sent now ends with it.
+    pub(super) fn supersede_aside(&mut self, newer: &mut Message) {
+        if self.classes[newer.class.index()].delivery != Delivery::Latest {
+            return;
+        }
+        for older in self.setbacks.take_older(newer) {
+            newer.stands_for = newer.stands_for.saturating_add(older.stands_for);
+            self.end_sent(older, Outcome::Superseded);
         }
     }
 
@@ -170,12 +192,12 @@ impl Relay {
     }
 
     /// Puts what came back into its queues, each at the place of its receipt.
-    pub(super) fn put_back(&mut self, now: Tick) {
+    pub(super) fn put_back(&mut self) {
         if !self.back.is_empty() {
             let mut back = std::mem::take(&mut self.back);
             let replayed = back.extract_if(.., |message| message.replayed);
             self.spool.put_back(replayed.collect());
-            self.queues.put_back(back, now, &mut self.ends);
+            self.queues.put_back(back, &mut self.ends);
         }
     }
 

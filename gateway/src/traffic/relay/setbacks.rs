@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::message::{ClassId, Message, MessageId, Tick};
+use super::super::queue::coalesce::key_of;
 
 /// Setbacks after which a message is a dead letter.
 const STRIKES_MAX: u32 = 3;
@@ -40,6 +41,15 @@ pub enum Ruling {
     BackToFront(Box<Message>),
     /// That was the third time, and others passed.
     DeadLetter(Box<Message>),
+}
+
+/// Whether this is an older value of the same key, of what this start received.
+#[must_use]
+pub fn is_older(message: &Message, newer: &Message) -> bool {
+    message.class == newer.class
+        && message.epoch == newer.epoch
+        && message.sequence < newer.sequence
+        && key_of(message) == key_of(newer)
 }
 
 impl Setbacks {
@@ -78,6 +88,17 @@ impl Setbacks {
         self.aside
             .push((now.after(ASIDE * (1 << doublings)), message));
         Ruling::Aside
+    }
+
+    /// Takes out older live values of a message's key, if any wait aside.
+    pub fn take_older(&mut self, newer: &Message) -> Vec<Message> {
+        if self.aside.is_empty() {
+            return Vec::new();
+        }
+        let aside = self
+            .aside
+            .extract_if(.., |(_, message)| is_older(message, newer));
+        aside.map(|(_, message)| message).collect()
     }
 
     /// Messages whose time aside is over.

@@ -189,6 +189,7 @@ impl Relay {
         for spool in &mut self.spool.classes {
             spool.backlog.start(now);
         }
+        self.follow_seen();
         if self.spool.is_well() {
             self.write_in_flight(away, late, now);
             let mut writes = false;
@@ -210,6 +211,25 @@ impl Relay {
             }
         }
         self.follow_marks();
+    }
+
+    /// Live messages of a `latest` class go beside older values of their keys, which are worth nothing
+    /// once a newer one came: keys are noted as long as there are any.
+    fn follow_seen(&mut self) {
+        for class in self.class_ids() {
+            let backlog = &self.spool.classes[class.index()].backlog;
+            let latest = self.classes[class.index()].delivery == Delivery::Latest;
+            let overtaken = latest && backlog.is_beside();
+            if overtaken && !(backlog.is_scanned() && backlog.is_empty()) {
+                self.queues.class_mut(class).seen().wake();
+            } else if !self.queues.class_mut(class).seen().rests() {
+                // What was replayed and is in flight may come back.
+                let mut sent = self.outbound.sent_mut().map(|sent| &sent.message);
+                if !sent.any(|message| message.replayed && message.class == class) {
+                    self.queues.class_mut(class).seen().rest();
+                }
+            }
+        }
     }
 
     /// When an unacknowledged message is late.
@@ -337,7 +357,22 @@ impl Relay {
             self.ends.push((message, Outcome::Expired));
             return None;
         }
+        if self.is_superseded(&message) {
+            self.queues.release(&message);
+            self.ends.push((message, Outcome::Superseded));
+            return None;
+        }
         Some(message)
+    }
+
+    /// Whether a newer value of a `latest` class's key came than this one, which was read back.
+    fn is_superseded(&mut self, message: &Message) -> bool {
+        let latest = self.classes[message.class.index()].delivery == Delivery::Latest;
+        latest
+            && self
+                .queues
+                .class_mut(message.class)
+                .supersedes_backlog(message)
     }
 
     /// Positions are not on disk, or not any more: what is in memory of them is written again when it is

@@ -2,7 +2,7 @@
 
 use super::super::message::ClassId;
 use super::super::send::Link;
-use super::super::status::{ClassStatus, LinkStatus, SpoolStatus, Status};
+use super::super::status::{ClassStatus, LinkStatus, MemoryStatus, SpoolStatus, Status};
 use super::Relay;
 
 impl Relay {
@@ -17,6 +17,7 @@ impl Relay {
                 .map(|link| self.link_status(link))
                 .collect(),
             senders: self.senders.count(),
+            memory: self.memory_status(),
             spool: self.spool_status(),
             unreadable: self.unreadable,
             setbacks: self.setbacks.total(),
@@ -40,10 +41,22 @@ impl Relay {
             class.queue_bytes_max = queue.settings().queue_bytes_max;
             class.waiting = queue.waiting() as u64;
             class.held = queue.held() as u64;
-            class.pressure_changes = queue.pressure_changes();
+            class.keys_forgotten = queue.keys_forgotten();
+            class.pressure_entered = queue.pressure_entered();
+            class.pressure_changes = class.pressure_entered.iter().sum();
             class.level = queue.level().into();
         }
         classes
+    }
+
+    fn memory_status(&self) -> MemoryStatus {
+        let pressure = self.queues.pressure();
+        MemoryStatus {
+            bytes: self.queues.bytes() + self.queues.index_bytes(),
+            bytes_max: self.memory_bytes_max,
+            level: pressure.level().into(),
+            pressure_entered: pressure.entered(),
+        }
     }
 
     fn link_status(&self, link: Link) -> LinkStatus {

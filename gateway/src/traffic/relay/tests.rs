@@ -9,6 +9,7 @@ use crate::traffic::message::{QoS, Receipt, sample};
 use crate::traffic::send::tests::uplink;
 use crate::traffic::send::{Ack, LinkEvent, LinkLimits, UplinkSettings};
 
+mod latest;
 mod spool;
 
 const FIRST: u8 = 0;
@@ -55,6 +56,7 @@ impl World {
             gateway: "box".to_owned(),
             epoch: 7,
             memory_bytes_max: 4 << 20,
+            memory_pressure: PressureSettings::MEMORY,
             classes: vec![
                 class("critical", Delivery::Guaranteed),
                 class("sure", Delivery::Guaranteed),
@@ -118,8 +120,16 @@ impl World {
         self.relay.link_event(event, self.now);
     }
 
+    fn arrive_on(&mut self, class: u8, topic: &str, payload: &str) {
+        let message = sample(topic, payload.as_bytes());
+        self.take(message, class, Some(0));
+    }
+
     fn arrive(&mut self, class: u8, payload: &str, token: Option<u32>) {
-        let mut message = sample("t", payload.as_bytes());
+        self.take(sample("t", payload.as_bytes()), class, token);
+    }
+
+    fn take(&mut self, mut message: Message, class: u8, token: Option<u32>) {
         message.class = ClassId(class);
         message.received = self.now;
         message.receipt = Receipt {

@@ -254,6 +254,41 @@ pub(super) const FAULTS: &[(&str, usize, &str)] = &[
     ),
     ("[listener]\nenabled = false", 1, "nothing can come in"),
     ("[listener]\nreceive_max = 65536", 2, "must be 1 to 65535"),
+    (
+        "[gateway]\nmemory_pressure_on = 0.4\nmemory_pressure_off = 0.4",
+        3,
+        "pressure would never end",
+    ),
+    (
+        "[gateway]\nmemory_pressure_on = 0.9",
+        2,
+        "must be 0.05 to 0.875",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\npressure_on = 0.3\npressure_off = 0.6",
+        5,
+        "`pressure_off` is 0.6, and `pressure_on` is 0.3",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\npressure_age_off = \"2s\"",
+        4,
+        "`pressure_age_off` is 2s, and `pressure_age_on` is 2s",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\npressure_stay = \"0s\"",
+        4,
+        "must be 1s to 1h",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"guaranteed\"\nwhen_full = \"drop-newest\"",
+        4,
+        "nothing of it is ever dropped",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nwhen_full = \"drop-newset\"",
+        4,
+        "did you mean \"drop-newest\"?",
+    ),
     ("[listener]\nreceive_max = -1", 2, "must be 1 to 65535"),
     ("[listener]\nreceive_max = 1.5", 2, "a decimal number"),
     (

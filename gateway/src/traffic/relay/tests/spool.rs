@@ -15,9 +15,9 @@ const AWAY: Duration = Duration::from_millis(1100);
 
 /// A disk: what was committed and is not settled.
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     blocks: Vec<Block>,
-    records: BTreeMap<Position, Message>,
+    pub(super) records: BTreeMap<Position, Message>,
     bytes: usize,
 }
 
@@ -35,12 +35,12 @@ impl World {
         (world, Disk::default())
     }
 
-    fn report(&mut self, report: SpoolReport) {
+    pub(super) fn report(&mut self, report: SpoolReport) {
         self.relay.spool_report(report, self.now);
     }
 
     /// A turn of the relay, and one of the disk.
-    fn turn_with(&mut self, disk: &mut Disk) -> Vec<Published> {
+    pub(super) fn turn_with(&mut self, disk: &mut Disk) -> Vec<Published> {
         let mut sent = self.turn();
         while let Some(command) = self.relay.take_spool_command() {
             for report in disk.obey(command) {
