@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod classify;
 pub mod drive;
+pub mod fingerprint;
 pub mod lanes;
 pub mod message;
 pub mod queue;

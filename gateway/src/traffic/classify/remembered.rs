@@ -4,14 +4,13 @@
 //! message stands beside the memory, uncounted: one for each connection, which the bounds on
 //! connections and topic length bound.
 //!
-//! A topic is remembered by a [`Fingerprint`], not by its text: what is remembered of it then lies in
-//! one place, and recalling it costs one cache miss instead of five.
+//! A topic is remembered by a [`Fingerprint`], not by its text: recalling it costs one cache miss instead
+//! of five.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::super::fingerprint::{ByFingerprint, Fingerprint, Secret, entry_bytes};
 use super::verdict::Rules;
 
 /// The bytes that all doors together may remember.
@@ -63,46 +62,11 @@ impl Known {
         /// The two counters of an `Arc`, the pointer in it, and twice the allocator's header and
         /// rounding.
         const SHARED: usize = 16 + size_of::<Box<[u16]>>() + 2 * 16;
-        /// A hash table doubles when seven eighths full, so a slot may stand for up to 16/7 of one,
-        /// with one byte of control.
-        const SLOT: usize = (size_of::<(Fingerprint, Known)>() + 1) * 16 / 7;
         let places = self
             .conditioned
             .as_ref()
             .map_or(0, |places| size_of_val(&***places) + SHARED);
-        (SLOT + places) as u64
-    }
-}
-
-/// 128 bits of the standard library's SipHash, whose secret key each door draws anew. Devices choose
-/// topics: a hash that can be guessed would let one make every look-up walk through all topics, or
-/// pass its topic off as another's. Chance makes two of a billion topics alike once in 10^20 doors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint(u64, u64);
-
-impl Hash for Fingerprint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
-    }
-}
-
-/// Takes a [`Fingerprint`] for what it is: a hash already.
-#[derive(Debug, Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+        (entry_bytes::<Known>() + places) as u64
     }
 }
 
@@ -111,7 +75,7 @@ impl Hasher for Hashed {
 pub(super) struct Topics {
     last_topic: String,
     last: Known,
-    secret: RandomState,
+    secret: Secret,
     young: Generation,
     old: Generation,
     budget: Arc<Budget>,
@@ -119,7 +83,7 @@ pub(super) struct Topics {
 
 #[derive(Debug, Default)]
 struct Generation {
-    topics: HashMap<Fingerprint, Known, BuildHasherDefault<Hashed>>,
+    topics: ByFingerprint<Known>,
     bytes: u64,
 }
 
@@ -129,7 +93,7 @@ impl Topics {
         Self {
             last_topic: String::new(),
             last: empty,
-            secret: RandomState::new(),
+            secret: Secret::default(),
             young: Generation::default(),
             old: Generation::default(),
             budget,
@@ -139,7 +103,7 @@ impl Topics {
     /// What the rules say of this topic, from memory or else looked up.
     pub(super) fn recall(&mut self, topic: &str, rules: &Rules) -> &Known {
         if self.last_topic != topic {
-            let print = self.fingerprint(topic);
+            let print = self.secret.print(topic.as_bytes());
             self.last = match self.find(print) {
                 Some(known) => known,
                 None => self.learn(print, rules.look_up(topic)),
@@ -153,15 +117,6 @@ impl Topics {
     #[cfg(test)]
     pub(super) const fn held_bytes(&self) -> u64 {
         self.young.bytes + self.old.bytes
-    }
-
-    /// The second half hashes one byte more, which makes it independent of the first.
-    fn fingerprint(&self, topic: &str) -> Fingerprint {
-        let mut hasher = self.secret.build_hasher();
-        hasher.write(topic.as_bytes());
-        let first = hasher.finish();
-        hasher.write_u8(0);
-        Fingerprint(first, hasher.finish())
     }
 
     fn find(&mut self, print: Fingerprint) -> Option<Known> {
