@@ -278,7 +278,9 @@ impl Queues {
         self.budget.bytes()
     }
 
-    fn fits(&self, class: ClassId, bytes: u64) -> bool {
+    /// Whether a class has room for so many bytes, and nothing needs to give way.
+    #[must_use]
+    pub fn fits(&self, class: ClassId, bytes: u64) -> bool {
         self.classes[class.index()].has_room(bytes) && self.budget.fits(class, bytes)
     }
 

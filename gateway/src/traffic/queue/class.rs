@@ -191,6 +191,16 @@ impl ClassQueue {
         message.spooled.is_some_and(safe)
     }
 
+    /// All that waits, in order.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.waiting.iter().flatten()
+    }
+
+    /// The value that took the place of this one, if it waits.
+    pub fn standing_for(&mut self, older: &Message) -> Option<&mut Message> {
+        self.at_place_of(older).map(|(_, newer)| newer)
+    }
+
     /// The message that goes next.
     #[must_use]
     pub fn front_message(&self) -> Option<&Message> {
@@ -200,6 +210,8 @@ impl ClassQueue {
     pub(super) fn front_age(&self, now: Tick) -> Duration {
         self.front_message()
             .map_or(Duration::ZERO, |message| now.since(message.received))
+            // What waited for its period's end is not late for that.
+            .saturating_sub(self.settings.every.unwrap_or_default())
     }
 
     pub(super) const fn has_room(&self, bytes: u64) -> bool {

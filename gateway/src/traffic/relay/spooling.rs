@@ -110,6 +110,8 @@ impl Relay {
     pub fn stop(&mut self) {
         self.spool.draining = true;
         self.spool.stopping = true;
+        self.summarise_waiting();
+        self.settle();
     }
 
     /// Whether everything that can be written is on disk.
@@ -124,7 +126,9 @@ impl Relay {
             room && relay.queues.class_mut(class).first_unwritten().is_some()
         };
         let told = self.spool.commands.is_empty();
-        told && !self.spool.is_busy() && !self.class_ids().any(|class| waits(self, class))
+        told && !self.spool.is_busy()
+            && self.thinning.is_written()
+            && !self.class_ids().any(|class| waits(self, class))
     }
 
     /// Stops the replay, or lets it go on.
@@ -188,6 +192,12 @@ impl Relay {
         let away = self.is_away(late, now);
         for spool in &mut self.spool.classes {
             spool.backlog.start(now);
+        }
+        for class in self.class_ids() {
+            if !self.spool.is_well() || !self.spool.classes[class.index()].appending.may_write(now)
+            {
+                self.give_up_kept(class);
+            }
         }
         if self.spool.is_well() {
             self.write_in_flight(away, late, now);
@@ -255,6 +265,7 @@ impl Relay {
             let (queue, spool) = (self.queues.class_mut(class), &mut self.spool);
             queue.write_first(|message| spool.write(message, now));
         }
+        self.write_kept(class, now);
     }
 
     /// Writes what is in flight or waits aside, and late. What is in flight goes to disk before what waits
@@ -349,6 +360,7 @@ impl Relay {
         let mut change =
             |message: &mut Message| take_mark_off(message, positions, &receipts, &mut found);
         self.queues.class_mut(class).take_back(&mut change);
+        self.thinning.change(class, &mut change);
         let sent = self.outbound.sent_mut().map(|sent| &mut sent.message);
         let aside = self.setbacks.iter_mut();
         let read = self.spool.classes[class.index()].backlog.iter_mut();
