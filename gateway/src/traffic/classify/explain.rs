@@ -351,7 +351,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// A time in the largest unit that divides it.
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     const UNITS: [(&str, u64); 5] = [
         ("d", 86_400_000),
         ("h", 3_600_000),

@@ -10,6 +10,7 @@ mod fate;
 mod filter;
 mod reading;
 mod remembered;
+mod thinning;
 mod trie;
 mod verdict;
 mod vocabulary;
