@@ -63,7 +63,7 @@ impl Periods {
             && let Some((end, oldest)) = self.ends.pop_front()
         {
             early = self.end(oldest, end).filter(|oldest| *oldest != key);
-            self.forgotten += u64::from(early.is_some());
+            self.forgotten += u64::from(early.is_some() && at < end);
         }
         let end = at.after(self.length);
         self.running.insert(key, end);

@@ -196,7 +196,7 @@ impl Relay {
         for class in self.class_ids() {
             if !self.spool.is_well() || !self.spool.classes[class.index()].appending.may_write(now)
             {
-                self.give_up_kept(class);
+                self.give_up_kept(class, now);
             }
         }
         if self.spool.is_well() {

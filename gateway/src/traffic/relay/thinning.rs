@@ -199,13 +199,16 @@ impl Relay {
     pub(super) fn end_periods(&mut self, now: Tick, wall: WallTime) {
         self.thinning.turned = (now, wall);
         let draining = self.spool.draining;
-        for thinning in self.thinning.classes.iter_mut().flatten() {
+        for (class, thinning) in (0..=u8::MAX).zip(&mut self.thinning.classes) {
+            let Some(thinning) = thinning else { continue };
             self.back
                 .extend(thinning.every.iter_mut().flat_map(|every| match draining {
                     true => every.take_all(),
                     false => every.due(now),
                 }));
-            if let Some(curve) = &mut thinning.curve {
+            // Under pressure a value that came in a period may give way long after it.
+            let calm = self.queues.class(ClassId(class)).level() == Level::Calm;
+            if let Some(curve) = thinning.curve.as_mut().filter(|_| calm) {
                 curve.tidy(now);
             }
         }
@@ -342,8 +345,9 @@ impl Relay {
         }
     }
 
-    /// The disk does not take what is kept of a class: it is superseded after all.
-    pub(super) fn give_up_kept(&mut self, class: ClassId) {
+    /// The disk does not take what is kept of a class: it is superseded after all. What was summed up goes
+    /// without the disk.
+    pub(super) fn give_up_kept(&mut self, class: ClassId, now: Tick) {
         let Some(thinning) = self.thinning.of_mut(class) else {
             return;
         };
@@ -352,16 +356,26 @@ impl Relay {
             return;
         };
         for message in curve.take_unwritten() {
-            self.queues.release(&message);
             if is_summary(&message) {
-                self.ends.push((message, Outcome::Shed));
+                self.back.push(message);
                 continue;
             }
-            if let Some(newer) = self.queues.class_mut(class).standing_for(&message) {
+            self.queues.release(&message);
+            let newer = self.queues.class_mut(class).standing_for(&message);
+            let stood_for = newer.is_some();
+            if let Some(newer) = newer {
                 newer.stands_for = newer.stands_for.saturating_add(message.stands_for);
             }
-            self.ends.push((message, Outcome::Superseded));
+            if let Some(thinning) = self.thinning.of_mut(class) {
+                thinning.note(&message);
+                if !stood_for {
+                    // What is newer has gone: no value will say that it stands for this one.
+                    thinning.forget(&message);
+                }
+            }
+            self.end(message, Outcome::Superseded);
         }
+        self.put_back(now);
     }
 
     /// Says that a summary finds no number, once in a while.
