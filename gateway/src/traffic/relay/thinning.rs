@@ -393,7 +393,7 @@ impl Relay {
             let news = summaries.unreadable() - *told;
             if news > 0 && (*told == 0 || now.since(*at) >= TELL_EVERY) {
                 tracing::warn!(
-                    "class {}: {news} superseded values have no number at {}; its summaries leave them out",
+                    "class {}: superseded values have no number at {}, and its summaries leave them out: {news} more",
                     class.name,
                     summaries.value(),
                 );
