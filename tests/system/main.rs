@@ -47,6 +47,7 @@ mod source_login;
 mod spool_commands;
 mod spool_folder;
 mod spool_start;
+mod thinned;
 mod two_connections;
 mod uplink_away;
 mod uplink_login;

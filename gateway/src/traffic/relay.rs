@@ -12,6 +12,7 @@ mod reports;
 mod setbacks;
 mod spooling;
 mod status;
+mod thinning;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use disk::Spooling;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
 use setbacks::Setbacks;
+use thinning::Thinning;
 
 /// What the relay needs to know.
 #[derive(Clone, Debug)]
@@ -67,6 +69,7 @@ pub struct Relay {
     outbound: Outbound,
     doubles: Doubles,
     setbacks: Setbacks,
+    thinning: Thinning,
     delivered: u64,
     ledger: Ledger,
     epoch: u64,
@@ -127,6 +130,7 @@ impl Relay {
             outbound: Outbound::new(settings),
             doubles: Doubles::default(),
             setbacks: Setbacks::default(),
+            thinning: Thinning::new(&classes),
             delivered: 0,
             ledger: Ledger::new(names),
             memory_bytes_max: settings.memory_bytes_max,
@@ -194,7 +198,10 @@ impl Relay {
         }
         self.readmit(now);
         self.back.extend(self.setbacks.due(now));
+        self.end_periods(now, wall);
         self.put_back();
+        // What was superseded must be known before what stands for it goes.
+        self.settle();
         self.spool_turn(now);
         if !self.spool.is_stopping() {
             self.double_overdue(now, wall);
@@ -224,6 +231,7 @@ impl Relay {
             .min(self.late_at(now))
             .min(self.replays_at(now))
             .min(self.setbacks.deadline())
+            .min(self.thinning.deadline())
     }
 
     /// Whether the lane of the first class may be drained now: not while more of it is held than
@@ -319,6 +327,7 @@ impl Relay {
             }
         }
         rest.extend(self.setbacks.take_all());
+        rest.extend(self.thinning.take_all());
         rest.extend(self.spool.take_read());
         rest.retain_mut(|message| !self.spool.keeps(message));
         let lost = rest.iter().map(|message| self.leave_unsent(message)).sum();
@@ -372,6 +381,7 @@ impl Relay {
                     + queue.held()
                     + self.outbound.in_flight(class)
                     + self.setbacks.waiting(class)
+                    + self.thinning.waiting(class)
                     + self.spool.waiting(class)
                     - self.doubles.surplus(class)) as u64,
                 bytes: queue.bytes() + queue.held_bytes(),
@@ -456,7 +466,7 @@ impl Relay {
     fn fill(&mut self, link: Link, now: Tick, wall: WallTime) {
         while let Some(pick) = self.pick(link, now) {
             let message = match pick.source {
-                Source::Live => self.queues.pop(pick.class, now, &mut self.ends),
+                Source::Live => self.pop_live(pick.class, now),
                 Source::Backlog => self.pop_backlog(pick.class, now),
             };
             let Some(mut message) = message else {
@@ -520,28 +530,36 @@ impl Relay {
             self.queues.expire_front(class, now, &mut self.ends);
         }
         self.queues.observe(now, &mut self.ends);
+        self.tell_unreadable(now);
     }
 
     /// Ends what ended: counted, given back, its sender answered.
     fn settle(&mut self) {
         let mut ends = std::mem::take(&mut self.ends);
         self.room_made |= !ends.is_empty();
-        for (mut message, outcome) in ends.drain(..) {
-            self.spool.settle(&mut message);
-            self.ledger.end(message.class, outcome);
-            self.setbacks.forget(message.id());
-            if outcome == Outcome::Delivered && message.replayed {
-                self.spool.replayed += 1;
+        for (message, outcome) in ends.drain(..) {
+            if let Some(message) = self.thin_out(message, outcome) {
+                self.end(message, outcome);
             }
-            let answer = match outcome {
-                Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
-                _ => Answer::Accepted,
-            };
-            self.senders.answer(&mut message.receipt, answer);
         }
         self.ends = ends;
+        self.looked_at_superseded();
         self.follow_unloaded();
         self.check();
+    }
+
+    fn end(&mut self, mut message: Message, outcome: Outcome) {
+        self.spool.settle(&mut message);
+        self.ledger.end(message.class, outcome);
+        self.setbacks.forget(message.id());
+        if outcome == Outcome::Delivered && message.replayed {
+            self.spool.replayed += 1;
+        }
+        let answer = match outcome {
+            Outcome::DeadLetter => Answer::Refused(Refusal::Upstream),
+            _ => Answer::Accepted,
+        };
+        self.senders.answer(&mut message.receipt, answer);
     }
 
     /// The ledger balances, in debug builds after every event.

@@ -84,6 +84,15 @@ pub struct ClassStatus {
     pub keys_forgotten: u64,
     /// Messages on disk and not in memory: the backlog.
     pub on_disk: u64,
+    /// Values that wait for the end of their period (`every`).
+    pub parked: u64,
+    /// Periods that ended early for want of room, since the start.
+    pub periods_forgotten: u64,
+    /// Superseded values that had no number to sum up, since the start.
+    pub summary_unreadable: u64,
+    /// Superseded values of which no summary tells for want of room, or because the value that stood for
+    /// them was given up, since the start.
+    pub summary_forgotten: u64,
 }
 
 /// How hard up a class is, as the queue's pressure says it.

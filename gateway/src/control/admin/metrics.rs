@@ -49,6 +49,7 @@ impl Collector for Snapshot {
         page.ledger(&self.status.classes)?;
         page.queues(&self.status.classes)?;
         page.memory(&self.status.memory)?;
+        page.thinning(&self.status.classes)?;
         page.uplink(&self.status.links)?;
         page.spool(&self.status.spool)?;
         page.replay(&self.status.spool)?;
@@ -236,6 +237,33 @@ impl Page<'_> {
             "Changes of that level, by the level that came",
             None,
             entered.map(|(level, count)| (vec![("level", level.word())], count)),
+        )
+    }
+
+    fn thinning(&mut self, classes: &[ClassStatus]) -> fmt::Result {
+        self.gauge(
+            "tidegate_parked_messages",
+            "Values that wait for the end of their period (`every`)",
+            None,
+            each(classes, |class| class.parked),
+        )?;
+        self.counter(
+            "tidegate_periods_forgotten",
+            "Periods of `every` and `thin` that ended early, for there were too many keys",
+            None,
+            each(classes, |class| class.periods_forgotten),
+        )?;
+        self.counter(
+            "tidegate_summary_unreadable",
+            "Superseded values that had no number where `summary` says",
+            None,
+            each(classes, |class| class.summary_unreadable),
+        )?;
+        self.counter(
+            "tidegate_summary_forgotten",
+            "Superseded values of which no summary tells, for want of room",
+            None,
+            each(classes, |class| class.summary_forgotten),
         )
     }
 

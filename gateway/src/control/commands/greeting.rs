@@ -109,6 +109,10 @@ fn one_class(config: &Config, place: usize, class: &ClassSettings) -> String {
     if let Some(ttl) = class.ttl {
         words.push_str(&format!(", for {}", show_time(ttl)));
     }
+    if let Some(every) = class.every {
+        let every = show_time(every);
+        words.push_str(&format!(", at most one value of each key in {every}"));
+    }
     if config.gateway.default_class.index() == place {
         words.push_str(" (the default)");
     }
@@ -139,12 +143,20 @@ fn offline(config: &Config) -> String {
     let all: Vec<_> = config
         .classes
         .iter()
-        .map(|class| format!("{} {}", class.name, fate(class.delivery)))
+        .map(|class| format!("{} {}{}", class.name, fate(class.delivery), curve(class)))
         .collect();
     format!(
         "{}; up to {memory} of memory and {disk} in {dir}, in all",
         all.join("; ")
     )
+}
+
+/// What of a thinned class goes to the disk.
+fn curve(class: &ClassSettings) -> String {
+    class.thin.map_or(String::new(), |thin| {
+        let thin = show_time(thin);
+        format!(", and one value of each key in {thin} goes to the spool")
+    })
 }
 
 fn fate(delivery: Delivery) -> &'static str {
@@ -180,6 +192,22 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn is_what_is_thinned_told() {
+        let text = greeting(&parse(
+            "gateway.default_class = \"low\"\n[[class]]\nname = \"low\"\ndelivery = \"latest\"\n\
+             every = \"10s\"\nthin = \"1m\"\n",
+        ))
+        .join("\n");
+        assert!(
+            text.contains("low latest, at most one value of each key in 10s"),
+            "{text}"
+        );
+        let offline =
+            "only the newest of each key, and one value of each key in 1m goes to the spool";
+        assert!(text.contains(offline), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::control::config::Config;
 use crate::control::config::spool::{SEGMENT_BYTES, about};
+use crate::control::config::units::show_time;
 use crate::traffic::queue::{ClassSettings, Delivery};
 use crate::traffic::spool::BLOCK_BYTES_MAX;
 
@@ -122,7 +123,12 @@ impl fmt::Display for Outage<'_> {
         for class in &self.config.classes {
             write!(f, "  {:width$}  ", class.name)?;
             if class.delivery == Delivery::Latest {
-                writeln!(f, "in memory: the newest value of each key")?;
+                write!(f, "in memory: the newest value of each key")?;
+                if let Some(thin) = class.thin {
+                    let thin = show_time(thin);
+                    write!(f, "; on disk: one value of each key in {thin}")?;
+                }
+                writeln!(f)?;
                 continue;
             }
             let all = self.rates().into_iter().map(|rate| {

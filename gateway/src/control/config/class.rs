@@ -8,6 +8,7 @@ use super::pressure;
 use super::reader::{Range, Reading, Section, quoted};
 use super::spool::SPOOL_MAX;
 use super::template;
+use super::thinning;
 use super::tree::Table;
 use crate::traffic::queue::{ClassSettings, Delivery, WhenFull};
 use crate::traffic::spool::Order;
@@ -58,6 +59,7 @@ pub(super) fn read(
     tables: Vec<Table<'_>>,
     memory_bytes_max: u64,
     uplink_topic: &str,
+    gateway: &str,
 ) -> Classes {
     if tables.is_empty() {
         return standard(memory_bytes_max);
@@ -70,8 +72,9 @@ pub(super) fn read(
     for table in tables {
         let mut section = Section::open(reading, "[[class]]", Some(table));
         let first = classes.settings.is_empty();
-        let class = settings(&mut section, memory_bytes_max);
+        let mut class = settings(&mut section, memory_bytes_max);
         never_sheds(&mut section, &class);
+        thinning::read(&mut section, &mut class, gateway);
         warn_of_idle_keys(&mut section, &class, first, uplink_topic);
         if classes.find(&class.name).is_some() {
             let what = format!("a second class {}", quoted(&class.name));
@@ -150,9 +153,9 @@ fn warn_of_idle_keys(
         let what = "`weight` has no effect: the first class goes before every other".to_owned();
         s.warn("weight", what, "weights are for the classes below it");
     }
-    if class.delivery == Delivery::Latest && s.has("spool_max") {
+    if class.delivery == Delivery::Latest && class.thin.is_none() && s.has("spool_max") {
         let what = "`spool_max` of a `latest` class matters at a clean stop only".to_owned();
-        let hint = "its newest values wait in memory, and stand on disk from a stop to the next start; take it out";
+        let hint = "its newest values wait in memory, and stand on disk from a stop to the next start; take it out, or write `thin`";
         s.warn("spool_max", what, hint);
     }
     if class.replay_topic.as_deref() == Some(uplink_topic) {

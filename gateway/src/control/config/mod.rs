@@ -20,6 +20,7 @@ mod rule;
 mod source;
 pub(super) mod spool;
 mod template;
+mod thinning;
 mod tree;
 pub mod units;
 mod uplink;
@@ -170,7 +171,13 @@ fn read_root(reading: &mut Reading<'_>, root: &DeTable<'_>, origin: &str) -> Opt
     check::doors(reading, &doors, gateway.memory_bytes_max);
 
     let tables = tree::many(reading, root, "class", class::CLASSES_MAX);
-    let classes = class::read(reading, tables, gateway.memory_bytes_max, &uplink.topic);
+    let classes = class::read(
+        reading,
+        tables,
+        gateway.memory_bytes_max,
+        &uplink.topic,
+        &gateway.id,
+    );
     let tables = tree::many(reading, root, "rule", RULES_MAX);
     let rules: Vec<_> = (1..)
         .zip(tables)

@@ -257,6 +257,22 @@ fn do_the_examples_give_the_classes_that_they_promise() {
 }
 
 #[test]
+fn is_a_class_thinned_as_its_keys_say() {
+    let config = parse(
+        "[gateway]\ndefault_class = \"a\"\n[[class]]\nname = \"a\"\ndelivery = \"latest\"\n\
+         every = \"10s\"\nthin = \"1m\"\nspool_max = \"64MiB\"\n\
+         summary = \"/a~1b\"\nsummary_of = [\"mean\"]\nsummary_topic = \"s/{gateway}/{topic}\"\n",
+    );
+    let class = &config.classes[0];
+    assert_eq!(class.every, Some(Duration::from_secs(10)));
+    assert_eq!(class.thin, Some(Duration::from_secs(60)));
+    let summary = class.summary.as_ref().unwrap();
+    assert_eq!(summary.value.as_str(), "/a~1b");
+    assert_eq!(summary.of, [crate::traffic::queue::summary::Figure::Mean]);
+    assert_eq!(summary.topic, "s/edge-1/{topic}");
+}
+
+#[test]
 fn are_variables_expanded_wherever_a_text_stands() {
     let config = parse(
         "[[uplink]]\ntopic = \"s/${HOSTNAME}/{topic}\"\n\

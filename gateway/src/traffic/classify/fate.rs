@@ -23,7 +23,7 @@ impl Fate {
         match class.delivery {
             Delivery::Guaranteed => Self::guaranteed(class),
             Delivery::Buffered => Self::buffered(class),
-            Delivery::Latest => Self::latest(class),
+            Delivery::Latest => Self::latest(class).thinned(class),
         }
     }
 
@@ -114,7 +114,7 @@ fn share(class: &ClassSettings) -> String {
 }
 
 /// How it leaves when the uplink is back.
-fn coming_home(class: &ClassSettings) -> String {
+pub(super) fn coming_home(class: &ClassSettings) -> String {
     let order = match class.order {
         Order::Strict => "in the order of receipt, before what is new",
         Order::LiveFirst => "behind what is new, which leaves it a share (`backlog_share`)",

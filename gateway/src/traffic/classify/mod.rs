@@ -10,6 +10,7 @@ mod fate;
 mod filter;
 mod reading;
 mod remembered;
+mod thinning;
 mod trie;
 mod verdict;
 mod vocabulary;
@@ -17,6 +18,7 @@ mod vocabulary;
 pub use explain::{Ending, Explanation, Found, Key, Step, explain};
 pub use fate::Fate;
 pub use filter::{Filter, FilterFault, Mismatch, TopicFault, check_topic};
+pub use reading::Pointer;
 pub use verdict::{Classifier, RULES_MAX, RuleFault, Rules};
 
 use std::sync::Arc;

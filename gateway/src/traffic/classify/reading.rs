@@ -81,16 +81,16 @@ fn parse(payload: &[u8]) -> Result<Json, Unreadable> {
     serde_json::from_slice(payload).map_err(|why| Unreadable::NotJson(Arc::new(why)))
 }
 
-/// A JSON pointer (RFC 6901) to where the key stands.
+/// A JSON pointer (RFC 6901) to where a key or a number stands.
 #[derive(Clone, Debug)]
-pub(super) struct Pointer(Box<str>);
+pub struct Pointer(Box<str>);
 
 impl Pointer {
     /// Checks a pointer.
     ///
     /// # Errors
     /// What is wrong with it and what to write, as a sentence.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > POINTER_BYTES_MAX {
             return Err(format!(
                 "the key's pointer has {} bytes; at most {POINTER_BYTES_MAX} are taken",
@@ -117,8 +117,14 @@ impl Pointer {
 
     /// The pointer as written.
     #[must_use]
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The number that stands there in a payload of at most 16 KiB, if one does.
+    #[must_use]
+    pub fn number(&self, payload: &[u8]) -> Option<f64> {
+        parse(payload).ok()?.pointer(&self.0)?.as_f64()
     }
 
     /// The key: a string as it is, a number or truth value as JSON writes it.

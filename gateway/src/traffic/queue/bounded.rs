@@ -359,7 +359,9 @@ impl Queues {
         (self.budget.bytes() + self.index_bytes()).saturating_sub(written)
     }
 
-    fn fits(&self, class: ClassId, bytes: u64) -> bool {
+    /// Whether a class has room for so many bytes, and nothing needs to give way.
+    #[must_use]
+    pub fn fits(&self, class: ClassId, bytes: u64) -> bool {
         let bytes_with_index = bytes.saturating_add(self.index_bytes());
         self.classes[class.index()].has_room(bytes) && self.budget.fits(class, bytes_with_index)
     }

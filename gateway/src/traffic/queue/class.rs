@@ -215,6 +215,11 @@ impl ClassQueue {
         message.spooled.is_some_and(safe)
     }
 
+    /// All that waits, in order.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.waiting.iter().flatten()
+    }
+
     /// The message that goes next.
     #[must_use]
     pub fn front_message(&self) -> Option<&Message> {
@@ -224,6 +229,8 @@ impl ClassQueue {
     pub(super) fn front_age(&self, now: Tick) -> Duration {
         self.front_message()
             .map_or(Duration::ZERO, |message| now.since(message.received))
+            // What waited for its period's end is not late for that.
+            .saturating_sub(self.settings.every.unwrap_or_default())
     }
 
     /// Looks for pressure; `memory_short` keeps a class coalescing that does. Says the new level if it

@@ -10,12 +10,15 @@ pub mod coalesce;
 pub mod pressure;
 pub mod row;
 pub mod spared;
+pub mod summary;
+pub mod thin;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::spool::Order;
 use pressure::PressureSettings;
+use summary::SummarySettings;
 
 /// What a class promises its senders, and so what it may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,13 @@ pub struct ClassSettings {
     pub replay_topic: Option<String>,
     /// Send as QoS 0 what arrived as QoS 0.
     pub keep_qos0: bool,
+    /// A `latest` class sends at most one value for each key in this time; `None`: all that it can.
+    pub every: Option<Duration>,
+    /// Of what a `latest` class supersedes under pressure, one value for each key in this time goes to
+    /// the spool; `None`: none.
+    pub thin: Option<Duration>,
+    /// What a `latest` class says of superseded values; `None`: nothing.
+    pub summary: Option<SummarySettings>,
 }
 
 impl ClassSettings {
@@ -89,6 +99,9 @@ impl ClassSettings {
             },
             replay_topic: None,
             keep_qos0: false,
+            every: None,
+            thin: None,
+            summary: None,
         }
     }
 }

@@ -110,6 +110,8 @@ impl Relay {
     pub fn stop(&mut self) {
         self.spool.draining = true;
         self.spool.stopping = true;
+        self.summarise_waiting();
+        self.settle();
     }
 
     /// Whether everything that can be written is on disk.
@@ -124,7 +126,9 @@ impl Relay {
             room && relay.queues.class_mut(class).first_unwritten().is_some()
         };
         let told = self.spool.commands.is_empty();
-        told && !self.spool.is_busy() && !self.class_ids().any(|class| waits(self, class))
+        told && !self.spool.is_busy()
+            && self.thinning.is_written()
+            && !self.class_ids().any(|class| waits(self, class))
     }
 
     /// Stops the replay, or lets it go on.
@@ -189,6 +193,12 @@ impl Relay {
         for spool in &mut self.spool.classes {
             spool.backlog.start(now);
         }
+        for class in self.class_ids() {
+            if !self.spool.is_well() || !self.spool.classes[class.index()].appending.may_write(now)
+            {
+                self.give_up_kept(class);
+            }
+        }
         self.follow_seen();
         if self.spool.is_well() {
             self.write_in_flight(away, late, now);
@@ -218,8 +228,7 @@ impl Relay {
     fn follow_seen(&mut self) {
         for class in self.class_ids() {
             let backlog = &self.spool.classes[class.index()].backlog;
-            let latest = self.classes[class.index()].delivery == Delivery::Latest;
-            let overtaken = latest && backlog.is_beside();
+            let overtaken = self.outlives_backlog(class) && backlog.is_beside();
             if overtaken && !(backlog.is_scanned() && backlog.is_empty()) {
                 self.queues.class_mut(class).seen().wake();
             } else if !self.queues.class_mut(class).seen().rests() {
@@ -275,6 +284,7 @@ impl Relay {
             let (queue, spool) = (self.queues.class_mut(class), &mut self.spool);
             queue.write_first(|message| spool.write(message, now));
         }
+        self.write_kept(class, now);
     }
 
     /// Writes what is in flight or waits aside, and late. What is in flight goes to disk before what waits
@@ -367,12 +377,17 @@ impl Relay {
 
     /// Whether a newer value of a `latest` class's key came than this one, which was read back.
     fn is_superseded(&mut self, message: &Message) -> bool {
-        let latest = self.classes[message.class.index()].delivery == Delivery::Latest;
-        latest
+        self.outlives_backlog(message.class)
             && self
                 .queues
                 .class_mut(message.class)
                 .supersedes_backlog(message)
+    }
+
+    /// Whether a newer value of a class makes those on disk worthless: not where they are kept as a curve.
+    fn outlives_backlog(&self, class: ClassId) -> bool {
+        let class = &self.classes[class.index()];
+        class.delivery == Delivery::Latest && class.thin.is_none()
     }
 
     /// Positions are not on disk, or not any more: what is in memory of them is written again when it is
@@ -384,6 +399,7 @@ impl Relay {
         let mut change =
             |message: &mut Message| take_mark_off(message, positions, &receipts, &mut found);
         self.queues.class_mut(class).take_back(&mut change);
+        self.thinning.change(class, &mut change);
         let sent = self.outbound.sent_mut().map(|sent| &mut sent.message);
         let aside = self.setbacks.iter_mut();
         let read = self.spool.classes[class.index()].backlog.iter_mut();

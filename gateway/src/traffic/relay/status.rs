@@ -36,6 +36,11 @@ impl Relay {
                 ..ClassStatus::new(account, delivery)
             })
             .collect();
+        for (class, id) in classes.iter_mut().zip(self.class_ids()) {
+            class.parked = self.thinning.parked(id);
+            class.periods_forgotten = self.thinning.forgotten_periods(id);
+            (class.summary_unreadable, class.summary_forgotten) = self.thinning.unsummarised(id);
+        }
         for (class, queue) in classes.iter_mut().zip(self.queues.iter()) {
             class.queue_bytes = queue.bytes();
             class.queue_bytes_max = queue.settings().queue_bytes_max;

@@ -71,6 +71,11 @@ impl Ledger {
         self.account(class).received += 1;
     }
 
+    /// Counts a message that was made here.
+    pub fn make(&mut self, class: ClassId) {
+        self.account(class).made_here += 1;
+    }
+
     /// Goes on with the accounts that an earlier start kept, as far as their classes are still there.
     /// What waited then is expected on disk: until it is found there it counts as missing.
     pub fn restore(&mut self, kept: &[Account]) {

@@ -412,6 +412,61 @@ pub(super) const FAULTS: &[(&str, usize, &str)] = &[
         4,
         "1s to 3650d",
     ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nevery = \"60s\"",
+        4,
+        "`every` in a class that is not `latest`",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"guaranteed\"\nthin = \"60s\"",
+        4,
+        "write delivery = \"latest\"",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"buffered\"\nsummary = \"/rms\"",
+        4,
+        "`summary` in a class that is not `latest`",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nevery = \"500ms\"",
+        4,
+        "1s to 1d",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nttl = \"60s\"\nevery = \"60s\"",
+        5,
+        "has expired by then",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nttl = \"60s\"\nthin = \"1h\"",
+        5,
+        "`thin` is not shorter than `ttl`",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nthin = \"30s\"\nevery = \"60s\"",
+        4,
+        "`thin` is shorter than `every`",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nsummary = \"rms\"",
+        4,
+        "`summary`: \"rms\" is no JSON pointer",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nsummary = \"/rms\"\nsummary_of = [\"min\", \"maximum\"]",
+        5,
+        "`summary_of` cannot be \"maximum\"",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nsummary = \"/rms\"\nsummary_topic = \"{topic}\"",
+        5,
+        "would take a summary for a value",
+    ),
+    (
+        "[[class]]\nname = \"normal\"\ndelivery = \"latest\"\nsummary_of = \"min\"",
+        4,
+        "`summary_of` without `summary`",
+    ),
     ("[[rule]]\nclass = \"low\"", 1, "without `topic`"),
     ("[[rule]]\ntopic = \"a\"", 1, "without `class`"),
     ("[[rule]]\ntopic = []\nclass = \"low\"", 2, "empty list"),

@@ -45,11 +45,15 @@ impl ClassQueue {
         self.seen.forgotten()
     }
 
+    /// The value that took the place of this one, if it waits.
+    pub fn standing_for(&mut self, older: &Message) -> Option<&mut Message> {
+        let place = self.place_of(self.print(older)?)?;
+        self.at(place)
+    }
+
     /// Whether a newer value than this one, which was read back, came; if it waits, it stands for it.
     pub fn supersedes_backlog(&mut self, older: &Message) -> bool {
-        let key = self.print(older);
-        let place = key.and_then(|key| self.place_of(key));
-        if let Some(newer) = place.and_then(|place| self.at(place)) {
+        if let Some(newer) = self.standing_for(older) {
             newer.stands_for = newer.stands_for.saturating_add(older.stands_for);
             return true;
         }

@@ -8,6 +8,9 @@ use crate::traffic::spool::{
     Block, DiskHealth, Order, Position, SpoolCommand, SpoolReport, Unwritten, record,
 };
 
+#[path = "thinning.rs"]
+mod thinning;
+
 /// Longer than any message is not late.
 const LATE: Duration = Duration::from_secs(6);
 /// A commit is due, the uplink is away.
@@ -24,7 +27,14 @@ pub(super) struct Disk {
 impl World {
     /// With a disk that works, and classes that keep this order.
     fn with_disk(order: Order) -> (Self, Disk) {
-        let mut world = Self::with_classes(|_| {}, |class| class.order = order);
+        Self::with_disk_and(|_| {}, |class| class.order = order)
+    }
+
+    fn with_disk_and(
+        change: impl FnOnce(&mut UplinkSettings),
+        change_class: impl FnMut(&mut ClassSettings),
+    ) -> (Self, Disk) {
+        let mut world = Self::with_classes(change, change_class);
         world.now = Tick::START;
         world.report(SpoolReport::Health(DiskHealth::Well));
         for class in 0..3 {
