@@ -20,7 +20,7 @@ pub struct Account {
     pub found: i64,
     /// Messages that came in.
     pub received: u64,
-    /// Messages made here: summaries and reports.
+    /// Messages made here: dead letters that are tried again.
     pub made_here: u64,
     /// Messages that ended, by outcome, in the order of [`Outcome::ALL`].
     pub ended: [u64; Outcome::COUNT],
@@ -69,6 +69,11 @@ impl Ledger {
     /// Counts a message in.
     pub fn receive(&mut self, class: ClassId) {
         self.account(class).received += 1;
+    }
+
+    /// Counts a message that is made here: a dead letter that is tried again is one.
+    pub fn make(&mut self, class: ClassId) {
+        self.account(class).made_here += 1;
     }
 
     /// Goes on with the accounts that an earlier start kept, as far as their classes are still there.

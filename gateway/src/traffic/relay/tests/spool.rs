@@ -529,7 +529,7 @@ fn is_what_was_read_back_purged_and_its_room_given_back() {
         class,
         ranges: vec![ends.clone()],
     });
-    world.relay.pause_replay(true);
+    world.relay.pause_replay(None, true);
     world.up(Link::Bulk);
     world.turn();
     let asked = world.relay.take_spool_command();

@@ -74,10 +74,20 @@ fn is_a_file_without_a_header_carved_out() {
         flip(&path, place_of(&path, &[57; 300]));
         if !known {
             let reports = scan(&mut store);
+            // What the head says stood there is found, and what of it is lost is told.
             assert_eq!(
                 found(&reports, 0),
-                [at(1, 2)..at(1, 50), at(1, 60)..at(1, 200)]
+                [
+                    at(1, 50)..at(1, 60),
+                    at(1, 2)..at(1, 50),
+                    at(1, 60)..at(1, 200)
+                ]
             );
+            let lost = at(1, 50)..at(1, 60);
+            assert!(reports.iter().any(|report| matches!(
+                report,
+                SpoolReport::Gone { positions, outcome: Outcome::Damaged, .. } if *positions == lost
+            )));
         }
         let (_, messages) = read(&mut store, 0, Position::FIRST..at(2, 0));
         let expected: Vec<_> = (2..50).chain(60..200).map(|index| at(1, index)).collect();
