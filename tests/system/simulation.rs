@@ -1,5 +1,5 @@
 //! The whole path under a simulated clock: seeded devices that resend, a cloud that stalls, drops,
-//! reorders PUBACKs, refuses and goes away, a disk that is slow, full, failing or damaged, and a gateway
+//! reorders PUBACKs, refuses, for good or for now, and goes away, a disk that is slow, full, failing or damaged, and a gateway
 //! that is killed, or stopped, and starts again on what the disk kept. After each step the ledger balances and is held against
 //! what both ends counted themselves. A failure names the seed and the step: run that seed alone with
 //! `TIDEGATE_SEED=n`; the number of seeds is `TIDEGATE_SEEDS` (1,000 unless said), counted from
@@ -158,6 +158,9 @@ impl World {
             self.devices_act();
             self.cloud.trouble(&mut self.dice, self.now);
             self.disk.trouble(&mut self.dice, self.now);
+            if self.dice.permille(30) {
+                self.try_again();
+            }
             self.turn();
             if self.dice.permille(self.ends_permille) {
                 match self.dice.permille(700) {
@@ -183,9 +186,18 @@ impl World {
                 self.relay
             );
             self.devices_resend();
+            self.try_again();
             self.turn();
         }
         self.check_ends();
+    }
+
+    /// The operator has all dead letters tried again.
+    fn try_again(&mut self) {
+        for class in (0..self.classes.len()).map(|n| ClassId(n as u8)) {
+            let there = self.disk.dead_letters(class);
+            let _ = self.relay.try_again(class, &there);
+        }
     }
 
     fn is_home(&self) -> bool {
@@ -476,6 +488,13 @@ impl World {
 
     fn check_ends(&self) {
         self.check_promise();
+        for identity in &self.disk.buried {
+            let gone = self.disk.evicted.contains(identity) || self.disk.damaged.contains(identity);
+            assert!(
+                gone || self.cloud.has(identity),
+                "the dead letter {identity} was on the disk and did not come home"
+            );
+        }
         let mut missing = vec![0; self.classes.len()];
         for identity in &self.disk.committed {
             let evicted = self.disk.evicted.contains(identity);

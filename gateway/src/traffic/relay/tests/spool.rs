@@ -1,6 +1,8 @@
 //! The relay beside a disk that the test plays: what is written and when, who is acknowledged for it,
 //! and how what was given up in memory comes home.
 
+mod dead;
+
 use std::collections::BTreeMap;
 
 use super::*;
