@@ -169,11 +169,13 @@ impl Relay {
     /// Stops the replay of a class, or of all, or lets it go on; gives whether any of it was stopped
     /// before.
     pub fn pause_replay(&mut self, class: Option<ClassId>, paused: bool) -> bool {
-        let all = self.class_ids();
-        let meant = all.filter(|own| class.is_none_or(|class| class == *own));
-        meant.fold(false, |before, class| {
-            self.schedule.pause(class, paused) || before
-        })
+        let mut before = false;
+        for own in self.class_ids() {
+            if class.is_none_or(|class| class == own) {
+                before |= self.schedule.pause(own, paused);
+            }
+        }
+        before
     }
 
     /// The operator removes messages that are on disk; gives how many of these were. What is in flight or
