@@ -39,7 +39,7 @@ fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
     let from = number("TIDEGATE_SEED");
     let count = number("TIDEGATE_SEEDS").unwrap_or(if from.is_some() { 1 } else { 1000 });
     let seeds = from.unwrap_or(0)..from.unwrap_or(0) + count;
-    let mut delivered = 0;
+    let (mut delivered, mut buried) = (0, 0);
     for seed in seeds.clone() {
         let mut world = World::new(seed);
         let run = std::panic::AssertUnwindSafe(|| world.run());
@@ -48,8 +48,10 @@ fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
             std::panic::resume_unwind(panic);
         }
         delivered += world.delivered();
+        buried += world.disk.buried.len();
     }
     assert!(delivered > 0, "{seeds:?} delivered nothing");
+    assert!(count < 100 || buried > 0, "{seeds:?} had no dead letter");
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seedable, good enough to choose faults.
