@@ -45,6 +45,7 @@ mod simulation;
 mod slow_uplink;
 mod source_login;
 mod spool_commands;
+mod spool_dead;
 mod spool_folder;
 mod spool_start;
 mod thinned;

@@ -53,6 +53,7 @@ struct Faults {
     delay: Duration,
     swallow: Option<Choice>,
     refuse: Option<(String, u8)>,
+    reject: Option<Choice>,
     one_at_a_time: bool,
 }
 
@@ -87,6 +88,7 @@ impl Proxy {
                 delay: Duration::ZERO,
                 swallow: None,
                 refuse: None,
+                reject: None,
                 one_at_a_time: false,
             },
             connections: Vec::new(),
@@ -141,6 +143,12 @@ impl Proxy {
     /// Swallows the PUBACKs of the messages that `choice` names; `None` passes all again.
     pub(crate) fn swallow(&self, choice: Option<Choice>) {
         self.state().faults.swallow = choice;
+    }
+
+    /// Answers the messages that `choice` names with 0x99, payload format invalid (MQTT 5, 3.4.2.1), and
+    /// keeps them from the broker; `None` passes all again.
+    pub(crate) fn reject(&self, choice: Option<Choice>) {
+        self.state().faults.reject = choice;
     }
 
     /// How many PUBACKs were swallowed.
@@ -275,7 +283,7 @@ impl State {
     /// Notes a packet from the gateway; says whether it goes on.
     fn note_up(&mut self, number: usize, frame: &Frame) -> bool {
         let connection = &mut self.connections[number];
-        let vanished = connection.in_a_hole;
+        let mut vanished = connection.in_a_hole;
         if frame.kind() == wire::PUBLISH {
             let publish = frame
                 .as_publish(connection.version)
@@ -287,16 +295,28 @@ impl State {
                 assert!(busy.is_none(), "packet id {} twice", publish.packet_id);
             }
             connection.in_flight_max = connection.in_flight_max.max(connection.in_flight.len());
+            let sent = Sent {
+                connection: number,
+                client_id: connection.client_id.clone(),
+                publish,
+                at: Instant::now(),
+                bytes: frame.bytes.len(),
+                vanished,
+                acknowledged: None,
+            };
+            let reject = self.faults.reject.as_ref();
+            if reject.is_some_and(|reject| reject(&sent)) {
+                let id = sent.publish.packet_id;
+                connection.in_flight.remove(&id);
+                let [high, low] = id.to_be_bytes();
+                let answer = wire::packet(wire::PUBACK << 4, &[high, low, 0x99]);
+                if let Some([gateway, _]) = &mut self.streams[number] {
+                    let _ = gateway.write_all(&answer);
+                }
+                vanished = true;
+            }
             if !self.forgetful {
-                self.sent.push(Sent {
-                    connection: number,
-                    client_id: connection.client_id.clone(),
-                    publish,
-                    at: Instant::now(),
-                    bytes: frame.bytes.len(),
-                    vanished,
-                    acknowledged: None,
-                });
+                self.sent.push(sent);
             }
         }
         !vanished

@@ -1,6 +1,6 @@
 //! The whole path under a simulated clock: days of ordinary traffic, of overload, of a slow link and of a
 //! device gone mad; seeded devices that resend, a cloud that stalls, drops,
-//! reorders PUBACKs, refuses and goes away, a disk that is slow, full, failing or damaged, and a gateway
+//! reorders PUBACKs, refuses, for good or for now, and goes away, a disk that is slow, full, failing or damaged, and a gateway
 //! that is killed, or stopped, and starts again on what the disk kept. After each step the ledger balances and is held against
 //! what both ends counted themselves. A failure names the seed and the step: run that seed alone with
 //! `TIDEGATE_SEED=n`; the number of seeds is `TIDEGATE_SEEDS` (1,000 unless said), counted from
@@ -69,7 +69,7 @@ fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
     let from = number("TIDEGATE_SEED");
     let count = number("TIDEGATE_SEEDS").unwrap_or(if from.is_some() { 1 } else { 1000 });
     let seeds = from.unwrap_or(0)..from.unwrap_or(0) + count;
-    let mut delivered = 0;
+    let (mut delivered, mut buried) = (0, 0);
     for seed in seeds.clone() {
         let mut world = World::new(seed);
         let run = std::panic::AssertUnwindSafe(|| world.run());
@@ -78,8 +78,10 @@ fn the_ledger_balances_and_nothing_acknowledged_is_lost_whatever_the_seed() {
             std::panic::resume_unwind(panic);
         }
         delivered += world.delivered();
+        buried += world.disk.buried.len();
     }
     assert!(delivered > 0, "{seeds:?} delivered nothing");
+    assert!(count < 100 || buried > 0, "{seeds:?} had no dead letter");
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seedable, good enough to choose faults.
@@ -193,6 +195,9 @@ impl World {
             self.devices_act();
             self.cloud.trouble(&mut self.dice, self.now);
             self.disk.trouble(&mut self.dice, self.now);
+            if self.dice.permille(30) {
+                self.try_again();
+            }
             self.turn();
             if self.dice.permille(self.ends_permille) {
                 match self.dice.permille(700) {
@@ -222,6 +227,7 @@ impl World {
                 self.relay
             );
             self.devices_resend();
+            self.try_again();
             self.turn();
         }
         self.check_ends();
@@ -255,6 +261,14 @@ impl World {
                 !latest || gone > 0 || excused || self.cloud.has(identity),
                 "{identity} is the newest of its key, and missing"
             );
+        }
+    }
+
+    /// The operator has all dead letters tried again.
+    fn try_again(&mut self) {
+        for class in (0..self.classes.len()).map(|n| ClassId(n as u8)) {
+            let there = self.disk.dead_letters(class);
+            let _ = self.relay.try_again(class, &there);
         }
     }
 
@@ -551,6 +565,13 @@ impl World {
     fn check_ends(&self) {
         self.check_promise();
         self.check_final_values();
+        for identity in &self.disk.buried {
+            let gone = self.disk.evicted.contains(identity) || self.disk.damaged.contains(identity);
+            assert!(
+                gone || self.cloud.has(identity),
+                "the dead letter {identity} was on the disk and did not come home"
+            );
+        }
         let mut missing = vec![0; self.classes.len()];
         for identity in &self.disk.committed {
             let evicted = self.disk.evicted.contains(identity);

@@ -72,13 +72,14 @@ impl Outage {
 
 /// What a command said.
 #[derive(Debug)]
-struct Said {
-    code: i32,
+pub(crate) struct Said {
+    pub(crate) code: i32,
     out: String,
-    err: String,
+    pub(crate) err: String,
 }
 
-fn spool(file: &Path, arguments: &[&str]) -> Said {
+/// `tidegate spool` with these arguments, on the configuration in this file.
+pub(crate) fn spool(file: &Path, arguments: &[&str]) -> Said {
     let mut command = tidegate();
     command.arg("spool").args(arguments).arg("-c").arg(file);
     let Output {
@@ -95,18 +96,18 @@ fn spool(file: &Path, arguments: &[&str]) -> Said {
 
 impl Said {
     #[track_caller]
-    fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.out
     }
 
     #[track_caller]
-    fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.done()).unwrap()
     }
 
     #[track_caller]
-    fn payloads(self) -> Vec<String> {
+    pub(crate) fn payloads(self) -> Vec<String> {
         let text = self.done();
         let lines = text.lines().map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -112,6 +112,8 @@ mod tests {
             vec!["tidegate", "spool", "verify", "--json"],
             vec!["tidegate", "spool", "purge", "--class", "low", "--dry-run"],
             vec!["tidegate", "spool", "pause", "--dry-run"],
+            vec!["tidegate", "spool", "pause", "--class", "low"],
+            vec!["tidegate", "spool", "replay", "--again", "--topic", "a/#"],
             vec!["tidegate", "explain", "a/b", "-18.5", "-c", "x.toml"],
         ] {
             assert!(Cli::try_parse_from(&good).is_ok(), "{good:?}");
@@ -128,7 +130,7 @@ mod tests {
             vec!["tidegate", "explain"],
             vec!["tidegate", "spool"],
             vec!["tidegate", "spool", "peek", "-n", "0"],
-            vec!["tidegate", "spool", "pause", "--class", "low"],
+            vec!["tidegate", "spool", "pause", "--topic", "low"],
         ] {
             let error = Cli::try_parse_from(&bad).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(Exit::Misconfigured.code()));

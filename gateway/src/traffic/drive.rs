@@ -257,10 +257,11 @@ impl Drive {
     /// The operator's wishes for the spool.
     fn obey(&mut self, request: SpoolRequest) {
         match request {
-            SpoolRequest::Pause(paused, answer) => {
-                let before = self.relay.is_replay_paused();
-                self.relay.pause_replay(paused);
-                let _ = answer.send(before);
+            SpoolRequest::Pause(class, paused, answer) => {
+                let _ = answer.send(self.relay.pause_replay(class, paused));
+            }
+            SpoolRequest::Again(class, positions, answer) => {
+                let _ = answer.send(self.relay.try_again(class, &positions));
             }
             SpoolRequest::Purge(class, positions, answer) => {
                 let _ = answer.send(self.relay.purge(class, &positions));

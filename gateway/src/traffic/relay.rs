@@ -5,6 +5,7 @@
 //!
 //! After every event the ledger balances (checked in debug builds).
 
+mod dead;
 mod disk;
 mod doubles;
 mod outbound;
@@ -329,6 +330,10 @@ impl Relay {
         rest.extend(self.setbacks.take_all());
         rest.extend(self.thinning.take_all());
         rest.extend(self.spool.take_read());
+        self.leave_dead();
+        let tried = rest.extract_if(.., |message| self.spool.is_tried(message));
+        let tried = tried.map(|message| (message, Outcome::DeadLetter));
+        self.ends.extend(tried);
         rest.retain_mut(|message| !self.spool.keeps(message));
         let lost = rest.iter().map(|message| self.leave_unsent(message)).sum();
         self.settle();
@@ -383,6 +388,7 @@ impl Relay {
                     + self.setbacks.waiting(class)
                     + self.thinning.waiting(class)
                     + self.spool.waiting(class)
+                    + self.spool.dead[index].waiting()
                     - self.doubles.surplus(class)) as u64,
                 bytes: queue.bytes() + queue.held_bytes(),
                 on_disk: self.spool.on_disk(class),
@@ -467,7 +473,7 @@ impl Relay {
         while let Some(pick) = self.pick(link, now) {
             let message = match pick.source {
                 Source::Live => self.pop_live(pick.class, now),
-                Source::Backlog => self.pop_backlog(pick.class, now),
+                Source::Backlog => self.pop_backlog(pick, now),
             };
             let Some(mut message) = message else {
                 continue;
@@ -475,17 +481,19 @@ impl Relay {
             self.supersede_aside(&mut message);
             match self.outbound.send(link, message, now, wall) {
                 Ok(bytes) => self.schedule.charge(pick, bytes),
-                Err(message) => self.dead_letter(*message, "it is larger than the upstream takes"),
+                Err(message) => {
+                    self.dead_letter(*message, "it is larger than the upstream takes", now);
+                }
             }
         }
     }
 
     /// What may go next over this connection.
     fn pick(&mut self, link: Link, now: Tick) -> Option<Pick> {
-        let paused = self.schedule.is_paused();
         self.snapshots.clear();
         for (class, queue) in (0..=u8::MAX).map(ClassId).zip(self.queues.iter()) {
             let live = queue.front_message();
+            let paused = self.schedule.is_paused(class);
             let snapshot = self.spool.snapshot(class, live, paused, now);
             self.snapshots.push(snapshot);
         }
@@ -498,7 +506,9 @@ impl Relay {
     /// When the backlog may go on, if some was read back.
     fn replays_at(&self, now: Tick) -> Tick {
         let at = self.schedule.replays_at();
-        let waits = self.class_ids().any(|class| self.spool.waiting(class) > 0);
+        let waits = self
+            .class_ids()
+            .any(|class| self.spool.waiting(class) + self.spool.dead[class.index()].waiting() > 0);
         if waits && at > now { at } else { Tick::NEVER }
     }
 
@@ -544,12 +554,13 @@ impl Relay {
         }
         self.ends = ends;
         self.looked_at_superseded();
+        self.tell_round();
         self.follow_unloaded();
         self.check();
     }
 
     fn end(&mut self, mut message: Message, outcome: Outcome) {
-        self.spool.settle(&mut message);
+        self.spool.settle(&mut message, outcome);
         self.ledger.end(message.class, outcome);
         self.setbacks.forget(message.id());
         if outcome == Outcome::Delivered && message.replayed {

@@ -93,6 +93,14 @@ pub struct ClassStatus {
     /// Superseded values of which no summary tells for want of room, or because the value that stood for
     /// them was given up, since the start.
     pub summary_forgotten: u64,
+    /// Messages that replay has to send: on disk alone, or read back and not sent yet.
+    pub backlog: u64,
+    /// Whether the operator stopped the replay of it.
+    pub replay_paused: bool,
+    /// Dead letters on disk.
+    pub dead_letters_on_disk: u64,
+    /// Dead letters that the disk did not take, or that gave way there, since the start.
+    pub dead_letters_lost: u64,
 }
 
 /// How hard up a class is, as the queue's pressure says it.
@@ -183,6 +191,12 @@ pub struct SpoolStatus {
     pub free_bytes: Option<u64>,
     /// Handed to the writer and not yet safe, in bytes.
     pub unwritten_bytes: u64,
+    /// Files that were set aside as damaged.
+    pub aside: u64,
+    /// Commits of segments, since the start.
+    pub commits: u64,
+    /// What they took together, in microseconds.
+    pub commit_micros: u64,
     /// Synced commits, since the start.
     pub syncs: u64,
     /// Bytes written to the disk, since the start.
@@ -191,7 +205,7 @@ pub struct SpoolStatus {
     pub backlog: u64,
     /// Whether backlog is being sent.
     pub replaying: bool,
-    /// Whether the operator stopped replay.
+    /// Whether the operator stopped the replay of every class.
     pub paused: bool,
     /// Messages of the backlog that were sent and acknowledged, since the start.
     pub replayed: u64,
@@ -307,6 +321,8 @@ pub(crate) fn sample() -> Status {
         pressure_changes: 5,
         pressure_entered: [2, 3, 0],
         on_disk: 7,
+        dead_letters_on_disk: 2,
+        dead_letters_lost: 1,
         ..ClassStatus::default()
     };
     let link = |name: &'static str, up| LinkStatus {
@@ -336,6 +352,9 @@ pub(crate) fn sample() -> Status {
             size_bytes_max: 1 << 30,
             free_bytes: Some(5 << 30),
             unwritten_bytes: 777,
+            aside: 1,
+            commits: 40,
+            commit_micros: 120_000,
             syncs: 99,
             bytes_written: 123_456,
             backlog: 7,

@@ -26,6 +26,8 @@ pub struct Cloud {
     delay_micros: u64,
     trouble_permille: u64,
     refuses: bool,
+    /// Refuses some for good, until it is healed.
+    picky: bool,
     healed: bool,
     arrived: HashSet<String>,
     refused: HashSet<String>,
@@ -108,6 +110,7 @@ impl Cloud {
             delay_micros: 1 + dice.below(400_000),
             trouble_permille: dice.below(60),
             refuses: dice.permille(200),
+            picky: dice.permille(300),
             healed: false,
             arrived: HashSet::new(),
             refused: HashSet::new(),
@@ -135,6 +138,7 @@ impl Cloud {
     pub fn heal(&mut self) {
         self.healed = true;
         self.refuses = false;
+        self.picky = false;
         self.delay_micros = self.delay_micros.min(5_000);
         for line in &mut self.links {
             line.stalled_until = Tick::ZERO;
@@ -369,6 +373,12 @@ impl Cloud {
             self.refused.insert(publish.identity.clone());
             return reason;
         }
+        if self.picky && self.protocol == Protocol::V5 && publish.id != 0 && is_odd(publish) {
+            self.setbacks += 1;
+            self.passable.insert(publish.identity.clone());
+            self.refused.insert(publish.identity.clone());
+            return 0x99;
+        }
         self.record(publish);
         0
     }
@@ -490,6 +500,11 @@ impl Cloud {
             acks,
         });
     }
+}
+
+/// Those that a picky cloud refuses: one in ten.
+fn is_odd(publish: &Publish) -> bool {
+    publish.identity.ends_with('7')
 }
 
 fn parse(protocol: Protocol, packets: &[u8]) -> Vec<Publish> {

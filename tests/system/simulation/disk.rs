@@ -11,7 +11,7 @@ use tidegate::traffic::message::{ClassId, Message, MessageId, Tick};
 use tidegate::traffic::queue::{ClassSettings, Delivery};
 use tidegate::traffic::settle::Outcome;
 use tidegate::traffic::spool::{
-    Block, DiskHealth, Position, Ranges, SpoolCommand, SpoolReport, Unwritten, record,
+    Block, DiskHealth, Position, Ranges, SpoolCommand, SpoolReport, Unwritten, dead_log, record,
 };
 
 use super::{Dice, identity_of};
@@ -48,13 +48,17 @@ pub struct Disk {
     pub gone_at: Option<Tick>,
     gone: Vec<String>,
     pub appended: u64,
-    /// Identities of what was ever committed, and of what is gone.
+    /// Identities of what was ever committed, of what is gone, and of dead letters that were ever
+    /// committed.
     pub committed: HashSet<String>,
+    pub buried: HashSet<String>,
     pub evicted: HashSet<String>,
     pub damaged: HashSet<String>,
 }
 
 struct ClassState {
+    /// Dead letters stand here.
+    dead: bool,
     evictable: bool,
     asked: Option<Tick>,
     barren: bool,
@@ -72,16 +76,21 @@ struct Record {
 
 impl Disk {
     pub fn new(dice: &mut Dice, classes: &[ClassSettings]) -> Self {
-        let state = |class: &ClassSettings| ClassState {
-            evictable: class.delivery != Delivery::Guaranteed,
+        let log = |evictable, dead| ClassState {
+            dead,
+            evictable,
             asked: None,
             barren: false,
             scanned: false,
             found: 0,
         };
+        let own = classes.iter().map(|class| class.delivery);
+        let state = own.map(|own| log(own != Delivery::Guaranteed, false));
         let delay_most = [30_000, 30_000, 1_000_000][dice.below(3) as usize];
         Self {
-            classes: classes.iter().map(state).collect(),
+            classes: state
+                .chain(classes.iter().map(|_| log(true, true)))
+                .collect(),
             delay_micros: 1 + dice.below(delay_most),
             trouble_permille: dice.below(30),
             worst: dice.below(4),
@@ -103,6 +112,7 @@ impl Disk {
             gone: Vec::new(),
             appended: 0,
             committed: HashSet::new(),
+            buried: HashSet::new(),
             evicted: HashSet::new(),
             damaged: HashSet::new(),
         }
@@ -142,6 +152,14 @@ impl Disk {
         self.records.is_empty() && self.commands.is_empty()
     }
 
+    /// Where dead letters of a class stand.
+    pub fn dead_letters(&self, class: ClassId) -> Vec<Position> {
+        let log = dead_log(class, self.classes.len() / 2);
+        let records = self.records.iter();
+        let dead = records.filter(|(_, record)| record.message.class == log);
+        dead.map(|(at, _)| *at).collect()
+    }
+
     /// Unsettled records of a class.
     pub fn count(&self, class: ClassId) -> u64 {
         let records = self.records.values();
@@ -153,7 +171,7 @@ impl Disk {
         self.classes[class.index()].found
     }
 
-    /// Identities of all unsettled records.
+    /// Identities of all unsettled records, dead letters included.
     pub fn identities(&self) -> HashSet<&str> {
         let records = self.records.values();
         records.map(|record| record.identity.as_str()).collect()
@@ -309,7 +327,10 @@ impl Disk {
             let (message, bytes) = record::read(rest, block.class, at, block.opened).unwrap();
             rest = &rest[bytes..];
             let identity = identity_of(message.body.payload());
-            self.committed.insert(identity.clone());
+            match self.classes[block.class.index()].dead {
+                true => self.buried.insert(identity.clone()),
+                false => self.committed.insert(identity.clone()),
+            };
             let record = Record {
                 message,
                 identity,
@@ -455,6 +476,10 @@ impl Disk {
             settled.push(record.message.id());
             self.records.insert(at, record);
         }
+        // A dead letter that was safe before what it was before was settled.
+        let mut once = HashSet::new();
+        let ids = self.records.values().map(|record| record.message.id());
+        settled.extend(ids.filter(|id| !once.insert(*id)));
         self.reports.clear();
         settled
     }
@@ -488,12 +513,37 @@ impl Disk {
         for index in 0..self.classes.len() as u8 {
             let class = ClassId(index);
             for ranges in self.unsettled(class) {
-                self.report(SpoolReport::Found { class, ranges }, dice, now);
+                self.report(
+                    SpoolReport::Found {
+                        class,
+                        ranges: ranges.clone(),
+                    },
+                    dice,
+                    now,
+                );
+                if self.worst == 3 && dice.permille(100) {
+                    self.lose_one(class, &ranges, dice, now);
+                }
             }
             self.report(SpoolReport::Scanned { class }, dice, now);
         }
         let last = self.records.last_key_value();
         last.map_or(1, |(at, _)| at.segment() + 1)
+    }
+
+    /// Of a segment that was just told, something cannot be carved out.
+    fn lose_one(&mut self, class: ClassId, ranges: &[Range<Position>], dice: &mut Dice, now: Tick) {
+        let at = ranges[dice.below(ranges.len() as u64) as usize].start;
+        if let Some(record) = self.records.remove(&at) {
+            self.gone_at = Some(now);
+            self.damaged.insert(record.identity);
+            let report = SpoolReport::Gone {
+                class,
+                positions: at..at.plus(1),
+                outcome: Outcome::Damaged,
+            };
+            self.report(report, dice, now);
+        }
     }
 
     /// The ranges of a class, segment by segment.

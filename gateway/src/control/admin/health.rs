@@ -107,6 +107,27 @@ fn path(health: &mut Health, status: &Status) {
             "`tidegate spool resume`",
         ));
     }
+    let paused = status.classes.iter().filter(|class| class.replay_paused);
+    let paused: Vec<_> = paused.map(|class| class.name.as_str()).collect();
+    if !paused.is_empty() && !status.spool.paused {
+        health.notes.push(remark(
+            format!("replay of {} is paused", paused.join(", ")),
+            "the operator stopped it: the backlog stays on disk",
+            "`tidegate spool resume`",
+        ));
+    }
+    let dead = status
+        .classes
+        .iter()
+        .map(|class| class.dead_letters_on_disk);
+    let dead: u64 = dead.sum();
+    if dead > 0 {
+        health.notes.push(remark(
+            format!("{dead} dead letters are on disk"),
+            "the upstream refuses them for good; they are tried again once an hour",
+            "`tidegate spool peek --dead` shows them; when the far end takes them, `tidegate spool replay --again`",
+        ));
+    }
     for class in &status.classes {
         class_notes(health, class);
     }

@@ -47,12 +47,13 @@ impl Collector for Snapshot {
         let mut page = Page(encoder);
         page.gateway(self)?;
         page.ledger(&self.status.classes)?;
+        page.dead_letters(&self.status.classes)?;
         page.queues(&self.status.classes)?;
         page.memory(&self.status.memory)?;
         page.thinning(&self.status.classes)?;
         page.uplink(&self.status.links)?;
         page.spool(&self.status.spool)?;
-        page.replay(&self.status.spool)?;
+        page.replay(&self.status)?;
         page.process(&self.process)
     }
 }
@@ -149,6 +150,21 @@ impl Page<'_> {
             "What came in, less what ended and what is still here; anything but 0 is a fault",
             None,
             each(classes, ClassStatus::unaccounted),
+        )
+    }
+
+    fn dead_letters(&mut self, classes: &[ClassStatus]) -> fmt::Result {
+        self.gauge(
+            "tidegate_dead_letters_disk_messages",
+            "Messages that the upstream refused for good and that are kept on disk, to be tried again",
+            None,
+            each(classes, |class| class.dead_letters_on_disk),
+        )?;
+        self.counter(
+            "tidegate_dead_letters_lost",
+            "Dead letters that the disk did not take, or that gave way there",
+            None,
+            each(classes, |class| class.dead_letters_lost),
         )
     }
 
@@ -350,6 +366,24 @@ impl Page<'_> {
             Some(Unit::Bytes),
             [(ONE, spool.unwritten_bytes)],
         )?;
+        self.gauge(
+            "tidegate_spool_aside_files",
+            "Files that were set aside as damaged",
+            None,
+            [(ONE, spool.aside)],
+        )?;
+        self.counter(
+            "tidegate_spool_commits",
+            "Commits of segments",
+            None,
+            [(ONE, spool.commits)],
+        )?;
+        self.counter(
+            "tidegate_spool_commit",
+            "What they took together; by the number of commits, the mean",
+            Some(Unit::Seconds),
+            [(ONE, spool.commit_micros as f64 / 1e6)],
+        )?;
         self.counter(
             "tidegate_spool_syncs",
             "Synced commits",
@@ -364,7 +398,8 @@ impl Page<'_> {
         )
     }
 
-    fn replay(&mut self, spool: &SpoolStatus) -> fmt::Result {
+    fn replay(&mut self, status: &Status) -> fmt::Result {
+        let spool = &status.spool;
         self.gauge(
             "tidegate_spool_scanned",
             "1 when everything that earlier starts left has been looked at",
@@ -379,9 +414,9 @@ impl Page<'_> {
         )?;
         self.gauge(
             "tidegate_replay_paused",
-            "1 while the operator keeps the backlog on disk",
+            "1 while the operator keeps the backlog of the class on disk",
             None,
-            [(ONE, u64::from(spool.paused))],
+            each(&status.classes, |class| u64::from(class.replay_paused)),
         )?;
         self.counter(
             "tidegate_replayed_messages",

@@ -146,9 +146,11 @@ fn others(f: &mut Formatter<'_>, class: &ClassStatus) -> fmt::Result {
         .filter(|outcome| *outcome != Outcome::Delivered)
         .map(|outcome| (outcome_name(outcome), class.ended.count(outcome)))
         .filter(|(_, count)| *count > 0);
-    let words: Vec<_> = others
-        .map(|(name, count)| format!("{count} {}", name.replace('_', " ")))
-        .collect();
+    let others = others.map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
+    let dead = class.dead_letters_on_disk;
+    let kept = (dead > 0).then(|| format!("{dead} dead letters on disk"));
+    let paused = class.replay_paused.then(|| "replay PAUSED".to_owned());
+    let words: Vec<_> = others.chain(kept).chain(paused).collect();
     if words.is_empty() {
         return Ok(());
     }
@@ -169,6 +171,9 @@ fn spool(f: &mut Formatter<'_>, spool: &SpoolStatus) -> fmt::Result {
     )?;
     if let Some(free) = spool.free_bytes {
         write!(f, ", {} free on the disk", Bytes(free))?;
+    }
+    if spool.aside > 0 {
+        write!(f, "; {} damaged files set aside", spool.aside)?;
     }
     writeln!(
         f,

@@ -36,6 +36,9 @@ pub enum Spool {
         /// Which messages.
         #[command(flatten)]
         filter: Filter,
+        /// Only dead letters: what the upstream refuses for good.
+        #[arg(long)]
+        dead: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -45,6 +48,9 @@ pub enum Spool {
         /// Which messages.
         #[command(flatten)]
         filter: Filter,
+        /// Dead letters, instead of what has yet to be sent.
+        #[arg(long)]
+        dead: bool,
         /// How many messages of each class.
         #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10,
               value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -58,6 +64,9 @@ pub enum Spool {
         /// Which messages.
         #[command(flatten)]
         filter: Filter,
+        /// Dead letters, instead of what has yet to be sent.
+        #[arg(long)]
+        dead: bool,
         /// Write to this file, which must not be there yet; without it, to standard output.
         #[arg(short = 'o', long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -70,6 +79,9 @@ pub enum Spool {
         /// Only segments of this class.
         #[arg(long, value_name = "CLASS")]
         class: Option<String>,
+        /// Only segments of dead letters.
+        #[arg(long)]
+        dead: bool,
         /// As JSON Lines, one for each segment.
         #[arg(long)]
         json: bool,
@@ -78,7 +90,21 @@ pub enum Spool {
     ///
     /// The gateway replays its backlog by itself as soon as the uplink is there; this is only needed
     /// after `pause`. What was delivered is not sent again: its place on the disk is given back.
-    Replay(Steer),
+    /// With `--again`, try the dead letters now that match: the gateway does so by itself once an hour.
+    Replay {
+        /// Try dead letters again, those that the upstream refused for good.
+        #[arg(long)]
+        again: bool,
+        /// Which dead letters; without `--again`, `--class` alone.
+        #[command(flatten)]
+        filter: Filter,
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove messages from the spool for good; they are counted as purged.
     ///
     /// What is on its way to the upstream at this moment is not removed.
@@ -86,6 +112,9 @@ pub enum Spool {
         /// Which messages.
         #[command(flatten)]
         filter: Filter,
+        /// Dead letters, instead of what has yet to be sent. They are counted already.
+        #[arg(long)]
+        dead: bool,
         /// Everything: needed when no filter is given.
         #[arg(long)]
         all: bool,
@@ -122,6 +151,9 @@ pub struct Filter {
 /// How the replay is steered.
 #[derive(Args, Debug)]
 pub struct Steer {
+    /// Only that of this class.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
     /// Only say what would change.
     #[arg(long)]
     dry_run: bool,
@@ -189,23 +221,42 @@ fn keep_the_database_quiet() {
 impl Spool {
     fn asked(&self) -> Result<Asked, Stop> {
         match self {
-            Self::Ls { filter, .. } | Self::Peek { filter, .. } | Self::Export { filter, .. } => {
-                filter.asked()
-            }
-            Self::Purge { filter, all, .. } => {
-                let asked = filter.asked()?;
+            Self::Ls { filter, dead, .. }
+            | Self::Peek { filter, dead, .. }
+            | Self::Export { filter, dead, .. } => filter.asked(*dead),
+            Self::Purge {
+                filter, dead, all, ..
+            } => {
+                let asked = filter.asked(*dead)?;
                 match asked.is_all() && !all {
                     true => Err(Stop::Wrong(
-                        "without a filter, everything in the spool would be removed; say --all if that is meant, or name --class, --topic, --from or --to".to_owned(),
+                        "without a filter, everything there would be removed; say --all if that is meant, or name --class, --topic, --from or --to".to_owned(),
                     )),
                     false => Ok(asked),
                 }
             }
-            Self::Verify { class, .. } => Ok(Asked {
+            Self::Verify { class, dead, .. } => Ok(Asked {
                 class: class.clone(),
+                dead: *dead,
                 ..Asked::default()
             }),
-            Self::Replay(_) | Self::Pause(_) | Self::Resume(_) => Ok(Asked::default()),
+            Self::Replay { again, filter, .. } => {
+                let asked = filter.asked(*again)?;
+                let class = Asked {
+                    class: asked.class.clone(),
+                    ..Asked::default()
+                };
+                match *again || asked == class {
+                    true => Ok(asked),
+                    false => Err(Stop::Wrong(
+                        "a backlog is replayed class by class; --topic, --from and --to choose dead letters, with --again".to_owned(),
+                    )),
+                }
+            }
+            Self::Pause(steer) | Self::Resume(steer) => Ok(Asked {
+                class: steer.class.clone(),
+                ..Asked::default()
+            }),
         }
     }
 
@@ -218,7 +269,21 @@ impl Spool {
             } => messages::export(asked, &mut reach, output.as_deref(), dry_run),
             Self::Verify { json, .. } => check::check(asked, &mut reach, json),
             Self::Purge { dry_run, json, .. } => purge::purge(asked, reach, dry_run, json),
-            Self::Replay(steer) => replay::replay(&mut reach, &steer),
+            Self::Replay {
+                again: true,
+                dry_run,
+                json,
+                ..
+            } => replay::again(asked, &mut reach, dry_run, json),
+            Self::Replay { dry_run, json, .. } => {
+                let class = asked.class.clone();
+                let steer = Steer {
+                    class,
+                    dry_run,
+                    json,
+                };
+                replay::replay(&mut reach, &steer)
+            }
             Self::Pause(steer) => replay::pause(&mut reach, &steer),
             Self::Resume(steer) => replay::resume(&mut reach, &steer),
         }
@@ -226,7 +291,7 @@ impl Spool {
 }
 
 impl Filter {
-    fn asked(&self) -> Result<Asked, Stop> {
+    fn asked(&self, dead: bool) -> Result<Asked, Stop> {
         let now = Clock::start().wall();
         let time = |text: &Option<String>| {
             let micros = |text: &String| when::parse(text, now).map(|wall| wall.micros());
@@ -234,6 +299,7 @@ impl Filter {
         };
         let asked = Asked {
             class: self.class.clone(),
+            dead,
             topics: self.topic.clone(),
             from_micros: time(&self.from)?,
             to_micros: time(&self.to)?,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::class_names;
-use super::page::{Check, Messages, Purged, Search, Segment, Segments};
+use super::page::{Aside, Check, Messages, Purged, Search, Segment, Segments};
 use crate::clock::Clock;
 use crate::control::config::Config;
 use crate::control::state::{self, StateError, StateFolder};
@@ -53,7 +53,8 @@ pub struct Files {
     clock: Clock,
     gateway: String,
     classes: Vec<Arc<str>>,
-    /// Messages that were purged, by the class that they count as.
+    /// Messages that were purged, by the class that they count as; dead letters have ended, and count as
+    /// none.
     purged: BTreeMap<usize, u64>,
     /// Held while something is changed.
     _folder: Option<StateFolder>,
@@ -122,7 +123,8 @@ impl Files {
         Ok(Segments {
             classes: names.iter().map(ToString::to_string).collect(),
             segments: seen.iter().map(Segment::from).collect(),
-            paused: None,
+            aside: self.aside()?,
+            ..Segments::default()
         })
     }
 
@@ -204,6 +206,13 @@ impl Files {
     fn seen(&mut self) -> Result<Vec<SegmentSeen>, FilesError> {
         match self.answer(&Question::Segments) {
             Answer::Segments(seen) => Ok(seen),
+            other => Err(no_answer(&other)),
+        }
+    }
+
+    fn aside(&mut self) -> Result<Vec<Aside>, FilesError> {
+        match self.answer(&Question::Aside) {
+            Answer::Aside(files) => Ok(files.into_iter().map(Aside::from).collect()),
             other => Err(no_answer(&other)),
         }
     }

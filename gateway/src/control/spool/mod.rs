@@ -25,6 +25,9 @@ use crate::traffic::spool::inspect::{SegmentSeen, Wanted};
 pub struct Asked {
     /// Of this class.
     pub class: Option<String>,
+    /// Of the dead letters, instead of what has yet to be sent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dead: bool,
     /// With a topic that one of these filters matches; none: all.
     pub topics: Vec<String>,
     /// Received then or later, in microseconds since 1970.
@@ -34,10 +37,14 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Whether everything is meant.
+    /// Whether everything is meant, of the dead letters or of what has yet to be sent.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        *self == Self::default()
+        let all = Self {
+            dead: self.dead,
+            ..Self::default()
+        };
+        *self == all
     }
 
     /// What is meant, from a position on.
@@ -55,6 +62,7 @@ impl Asked {
         }
         Ok(Wanted {
             class: self.class(names)?,
+            dead: self.dead,
             topics: topics.collect::<Result<_, _>>()?,
             from: self.from_micros.map(WallTime::from_micros),
             until: self.to_micros.map(WallTime::from_micros),

@@ -39,8 +39,22 @@ pub struct Segments {
     pub classes: Vec<String>,
     /// The segments, the oldest first.
     pub segments: Vec<Segment>,
-    /// Whether the operator stopped the replay; null: no gateway runs.
+    /// Whether the operator stopped the replay of every class; null: no gateway runs.
     pub paused: Option<bool>,
+    /// The classes of which the operator stopped it.
+    pub paused_classes: Vec<String>,
+    /// Files that were set aside as damaged, the oldest first.
+    pub aside: Vec<Aside>,
+}
+
+/// A file that was set aside: what could be carved out of it is in a segment again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Aside {
+    /// Its name in the spool's folder.
+    pub file: String,
+    /// What it takes on the disk, in bytes.
+    pub bytes: u64,
 }
 
 /// One segment.
@@ -51,6 +65,8 @@ pub struct Segment {
     pub segment: u32,
     /// The class that its file is named after.
     pub class: String,
+    /// It holds the class's dead letters.
+    pub dead: bool,
     /// What it takes on the disk, in bytes.
     pub bytes: u64,
     /// Messages in it that are not settled; null: its head has not been read yet, or cannot be.
@@ -105,10 +121,27 @@ pub struct Purged {
     pub next: Option<Cursor>,
 }
 
+/// What was tried again, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Again {
+    /// Dead letters that were meant.
+    pub meant: u64,
+    /// Those that are tried; the others are tried already, or are gone.
+    pub again: u64,
+    /// Those that stand there and cannot be read.
+    pub unreadable: u64,
+    /// Where to go on, if there may be more.
+    pub next: Option<Cursor>,
+}
+
 /// What becomes of the replay.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplayWhat {
+    /// That of this class; without it, of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// It stops, or goes on.
     pub paused: bool,
     /// Only say how it is.
@@ -119,7 +152,7 @@ pub struct ReplayWhat {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Replay {
-    /// It was paused.
+    /// It was paused, or that of a class was.
     pub was_paused: bool,
     /// Messages that it has to send.
     pub backlog: u64,
@@ -165,6 +198,7 @@ impl From<&SegmentSeen> for Segment {
         Self {
             segment: seen.number,
             class: seen.class.as_ref().to_owned(),
+            dead: seen.dead,
             bytes: seen.file_bytes,
             messages: content.map(|content| content.unsettled),
             oldest: content.and_then(|content| told(content.oldest)),
@@ -196,6 +230,34 @@ impl Purged {
             unreadable: page.damaged,
             next: page.next.map(Cursor::from),
         }
+    }
+}
+
+impl From<(String, u64)> for Aside {
+    fn from((file, bytes): (String, u64)) -> Self {
+        Self { file, bytes }
+    }
+}
+
+impl Again {
+    /// What is meant in a page of dead letters, of which so many are tried again.
+    #[must_use]
+    pub fn new(page: &Page, again: u64) -> Self {
+        Self {
+            meant: page.messages.len() as u64,
+            again,
+            unreadable: page.damaged,
+            next: page.next.map(Cursor::from),
+        }
+    }
+}
+
+impl Segment {
+    /// The name of its file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        let dead = if self.dead { ".dead" } else { "" };
+        format!("{}.{:08x}{dead}.redb", self.class, self.segment)
     }
 }
 

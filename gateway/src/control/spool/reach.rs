@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::files::{Files, FilesError};
 use super::page::{
-    Check, CheckWhat, Fault, Messages, Purged, Replay, ReplayWhat, Search, Segments,
+    Again, Check, CheckWhat, Fault, Messages, Purged, Replay, ReplayWhat, Search, Segments,
 };
 use crate::control::admin::client::{ClientError, is_answered, request, whole};
 use crate::control::config::Config;
@@ -69,7 +69,7 @@ impl fmt::Display for ReachError {
             ),
             Self::NotRunning(path) => write!(
                 f,
-                "no gateway runs on {}, so there is no replay to steer; start it: it sends its backlog by itself",
+                "no gateway runs on {}, so there is nothing that sends and could be steered; start it: it sends its backlog by itself",
                 path.display()
             ),
         }
@@ -187,9 +187,20 @@ impl Reach {
     ///
     /// # Errors
     /// No gateway runs, or there is no answer.
-    pub fn replay(&mut self, what: ReplayWhat) -> Result<Replay, ReachError> {
+    pub fn replay(&mut self, what: &ReplayWhat) -> Result<Replay, ReachError> {
         match &mut self.way {
-            Way::Gateway(runtime) => ask(runtime, &self.state_dir, "/spool/replay", &what),
+            Way::Gateway(runtime) => ask(runtime, &self.state_dir, "/spool/replay", what),
+            Way::Files(_) => Err(ReachError::NotRunning(self.state_dir.clone())),
+        }
+    }
+
+    /// Lets a page of dead letters be tried again, or counts them.
+    ///
+    /// # Errors
+    /// What is asked for is wrong, no gateway runs, or there is no answer.
+    pub fn again(&mut self, search: &Search) -> Result<Again, ReachError> {
+        match &mut self.way {
+            Way::Gateway(runtime) => ask(runtime, &self.state_dir, "/spool/again", search),
             Way::Files(_) => Err(ReachError::NotRunning(self.state_dir.clone())),
         }
     }

@@ -1,5 +1,5 @@
 //! What the Unix socket answers about the spool while the gateway runs: `/spool/segments`,
-//! `/spool/messages`, `/spool/check`, `/spool/purge`, `/spool/replay`. The writer is asked what stands on
+//! `/spool/messages`, `/spool/check`, `/spool/purge`, `/spool/replay`, `/spool/again`. The writer is asked what stands on
 //! the disk; the relay, which knows where each message is, is asked to change it. Every answer is
 //! a page: one that takes long is many short ones.
 
@@ -16,7 +16,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::page::{
-    Check, CheckWhat, Fault, Messages, Purged, Replay, ReplayWhat, Search, Segment, Segments,
+    Again, Aside, Check, CheckWhat, Fault, Messages, Purged, Replay, ReplayWhat, Search, Segment,
+    Segments,
 };
 use super::{Asked, class_names};
 use crate::control::admin::question::Question as Path;
@@ -24,7 +25,7 @@ use crate::control::admin::routes::json;
 use crate::traffic::message::ClassId;
 use crate::traffic::spool::inspect::{Answer, Page, Question, SegmentSeen};
 use crate::traffic::spool::request::{Requests, SpoolRequest};
-use crate::traffic::spool::{Position, SpoolCommand};
+use crate::traffic::spool::{Position, SpoolCommand, class_of_log};
 
 /// What the routes need.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ pub fn changing(desk: Desk) -> Router {
         .route("/spool/check", post(check))
         .route("/spool/purge", post(purge))
         .route("/spool/replay", post(replay))
+        .route("/spool/again", post(again))
         .with_state(Arc::new(desk))
 }
 
@@ -101,12 +103,36 @@ async fn replay(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
     respond(page.await)
 }
 
+async fn again(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
+    let page = async {
+        let mut search: Search = read(&body)?;
+        search.asked.dead = true;
+        let page = desk.find(&search).await?;
+        let mut again = 0;
+        if !search.dry_run {
+            for (log, positions) in by_class(&page) {
+                again += desk.again(log, positions).await?;
+            }
+        }
+        Ok(Again::new(&page, again))
+    };
+    respond(page.await)
+}
+
 impl Desk {
     async fn segments(&self) -> Told<Segments> {
         let seen = self.seen().await?;
+        let aside = match self.ask(Question::Aside).await? {
+            Answer::Aside(files) => files.into_iter().map(Aside::from).collect(),
+            other => return Err(no_answer(other)),
+        };
         let status = self.path.ask().await;
         let names = class_names(self.classes.iter().cloned(), &seen);
+        let classes = status.iter().flat_map(|status| &status.classes);
+        let paused = classes.filter(|class| class.replay_paused);
         Ok(Segments {
+            aside,
+            paused_classes: paused.map(|class| class.name.clone()).collect(),
             classes: names.iter().map(ToString::to_string).collect(),
             segments: seen.iter().map(Segment::from).collect(),
             paused: status.map(|status| status.spool.paused),
@@ -159,16 +185,38 @@ impl Desk {
         answered.await.map_err(silent)
     }
 
+    async fn again(&self, log: ClassId, positions: Vec<Position>) -> Told<u64> {
+        let (answer, answered) = oneshot::channel();
+        let (class, _) = class_of_log(log, self.classes.len());
+        let request = SpoolRequest::Again(class, positions, answer);
+        self.requests.send(request).await.map_err(silent)?;
+        answered.await.map_err(silent)
+    }
+
+    fn class(&self, name: &str) -> Told<ClassId> {
+        let place = self.classes.iter().position(|class| **class == *name);
+        let id = place.and_then(|place| u8::try_from(place).ok());
+        id.map(ClassId).ok_or_else(|| {
+            let names = self.classes.join(", ");
+            let error = format!("there is no class {name:?}; the classes are {names}");
+            (StatusCode::BAD_REQUEST, error)
+        })
+    }
+
     async fn replay(&self, what: ReplayWhat) -> Told<Replay> {
+        let class = what.class.as_deref();
+        let id = class.map(|class| self.class(class)).transpose()?;
         let status = self.path.ask().await.ok_or(()).map_err(silent)?;
+        let meant = |name: &str| class.is_none_or(|class| class == name);
+        let classes = status.classes.iter().filter(|class| meant(&class.name));
         let mut replay = Replay {
-            was_paused: status.spool.paused,
-            backlog: status.spool.backlog,
+            was_paused: classes.clone().any(|class| class.replay_paused),
+            backlog: classes.map(|class| class.backlog).sum(),
             uplink_up: status.is_uplink_up(),
         };
         if !what.dry_run {
             let (answer, answered) = oneshot::channel();
-            let request = SpoolRequest::Pause(what.paused, answer);
+            let request = SpoolRequest::Pause(id, what.paused, answer);
             self.requests.send(request).await.map_err(silent)?;
             replay.was_paused = answered.await.map_err(silent)?;
         }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::super::message::{ClassId, Message, Tick};
 use super::super::queue::{ClassSettings, Delivery};
+use super::super::settle::Outcome;
 use super::super::snapshot::{QueueSnapshot, Source};
 use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed};
 use super::super::spool::replay::{Backlog, Next};
 use super::super::spool::store::Figures;
-use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolPolicy};
+use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolPolicy, dead_log};
 use super::super::status::SpoolStatus;
+use super::dead::DeadLetters;
 use super::spooling::AWAY_AFTER;
 
 /// Bytes of records that the writer has not answered: more would take memory beside the budget, and a
@@ -26,7 +28,12 @@ const SETTLE_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Spooling {
     pub(super) policy: SpoolPolicy,
+    /// The classes' logs, then those of their dead letters.
     pub(super) classes: Vec<ClassSpool>,
+    /// The dead letters of each class.
+    pub(super) dead: Vec<DeadLetters>,
+    /// When dead letters are tried again.
+    pub(super) again_at: Option<Tick>,
     pub(super) next_segment: u32,
     /// How it is; `None` until the writer has said so.
     pub(super) health: Option<DiskHealth>,
@@ -51,6 +58,8 @@ pub struct Spooling {
 pub(super) struct ClassSpool {
     pub(super) appending: Appending,
     pub(super) backlog: Backlog,
+    /// A segment of an earlier start has lost its head.
+    pub(super) headless: bool,
 }
 
 impl Spooling {
@@ -66,10 +75,22 @@ impl Spooling {
                 },
             ),
             backlog: Backlog::new(class, settings.order),
+            headless: false,
         };
+        let dead = |(class, settings): (ClassId, &ClassSettings)| {
+            let log = dead_log(class, classes.len());
+            ClassSpool {
+                appending: Appending::of_dead_letters(log, policy.commit_interval),
+                backlog: Backlog::new(log, settings.order),
+                headless: false,
+            }
+        };
+        let ids = || (0..=u8::MAX).map(ClassId).zip(classes);
         Self {
             policy: policy.clone(),
-            classes: (0..=u8::MAX).map(ClassId).zip(classes).map(spool).collect(),
+            classes: ids().map(spool).chain(ids().map(dead)).collect(),
+            dead: classes.iter().map(|_| DeadLetters::default()).collect(),
+            again_at: None,
             next_segment,
             health: None,
             commands: VecDeque::new(),
@@ -134,8 +155,9 @@ impl Spooling {
     ) -> QueueSnapshot {
         let backlog = &self.classes[class.index()].backlog;
         let own = live.map(|_| Source::Live);
+        let tries = self.dead[class.index()].waiting() > 0;
+        let beside = !paused && (tries || self.goes_beside(class, now));
         if backlog.is_beside() {
-            let beside = backlog.waiting() > 0 && !backlog.waits_for_older(now);
             return QueueSnapshot { own, beside };
         }
         let failing = matches!(self.health, Some(DiskHealth::Failing(_)));
@@ -147,7 +169,14 @@ impl Spooling {
             Next::Backlog => Some(Source::Backlog),
             Next::Wait => None,
         };
-        QueueSnapshot { own, beside: false }
+        QueueSnapshot { own, beside }
+    }
+
+    /// Whether some of a class's backlog may go beside what is live.
+    #[must_use]
+    pub fn goes_beside(&self, class: ClassId, now: Tick) -> bool {
+        let backlog = &self.classes[class.index()].backlog;
+        backlog.is_beside() && backlog.waiting() > 0 && !backlog.waits_for_older(now)
     }
 
     /// The next message of a class that was read back.
@@ -159,6 +188,11 @@ impl Spooling {
     pub fn put_back(&mut self, messages: Vec<Message>) {
         let mut by_class: HashMap<ClassId, Vec<Message>> = HashMap::new();
         for message in messages {
+            if self.is_tried(&message) {
+                let class = message.class.index();
+                *self.dead[class].ready() = Some(message);
+                continue;
+            }
             by_class.entry(message.class).or_default().push(message);
         }
         for (class, messages) in by_class {
@@ -167,10 +201,13 @@ impl Spooling {
     }
 
     /// A message ended: what is on disk of it is settled, and its receipt is back.
-    pub fn settle(&mut self, message: &mut Message) {
+    pub fn settle(&mut self, message: &mut Message, outcome: Outcome) {
         let Some(position) = message.spooled else {
             return;
         };
+        if self.settle_tried(message, outcome) {
+            return;
+        }
         let appending = &mut self.classes[message.class.index()].appending;
         let (receipt, tell) = appending.settle(position);
         if let Some(receipt) = receipt {
@@ -272,6 +309,9 @@ impl Spooling {
             file_bytes: self.figures.file_bytes,
             size_bytes_max: self.figures.size_bytes_max,
             free_bytes: Some(self.figures.free_bytes).filter(|bytes| *bytes > 0),
+            aside: self.figures.aside,
+            commits: self.figures.commits,
+            commit_micros: self.figures.commit_micros,
             syncs: self.figures.syncs,
             bytes_written: self.figures.written_bytes,
             unwritten_bytes: unwritten as u64,
@@ -290,7 +330,8 @@ impl Spooling {
             .iter()
             .map(|class| class.appending.full_until());
         let away = self.away_since.map(|since| since.after(AWAY_AFTER));
-        let later = reads.chain(full).chain(away).filter(|at| *at > now);
+        let later = reads.chain(full).chain(away).chain([self.again_at()]);
+        let later = later.filter(|at| *at > now);
         blocks.chain(later).min().unwrap_or(Tick::NEVER)
     }
 }

@@ -87,12 +87,20 @@ impl Relay {
             return self.end_sent(message, Outcome::Superseded);
         }
         match reason {
-            0x90 => self.dead_letter(message, "the upstream calls its topic invalid (0x90)"),
-            0x95 => self.dead_letter(message, "the upstream calls it too large (0x95)"),
-            0x99 => self.dead_letter(message, "the upstream calls its payload invalid (0x99)"),
+            0x90 => self.dead_letter(message, "the upstream calls its topic invalid (0x90)", now),
+            0x95 => self.dead_letter(message, "the upstream calls it too large (0x95)", now),
+            0x99 => self.dead_letter(
+                message,
+                "the upstream calls its payload invalid (0x99)",
+                now,
+            ),
             0x97 => {
                 self.outbound.pause(link, now.after(QUOTA_PAUSE));
                 self.back.push(message);
+            }
+            // Others are tried meanwhile, and it in an hour.
+            _ if self.spool.is_tried(&message) => {
+                self.dead_letter(message, &format!("the upstream says {reason:#04x}"), now);
             }
             _ => {
                 tracing::warn!(
@@ -139,7 +147,10 @@ impl Relay {
                 Some(Standing::Settled) => continue,
                 Some(Standing::Last) | None => {}
             }
-            if alone && by_peer {
+            if alone && by_peer && self.spool.is_tried(&sent.message) {
+                let why = "the upstream ends the connection when it is sent";
+                self.dead_letter(sent.message, why, now);
+            } else if alone && by_peer {
                 let ruling = self.setbacks.strike(sent.message, self.delivered, now);
                 let why = "the upstream ends the connection whenever it is sent";
                 self.follow(link, ruling, why, now);
@@ -170,23 +181,11 @@ impl Relay {
                 self.outbound.pause(link, now.after(QUOTA_PAUSE));
                 self.back.push(*message);
             }
-            Ruling::DeadLetter(message) => self.dead_letter(*message, why),
+            Ruling::DeadLetter(message) => self.dead_letter(*message, why, now),
         }
     }
 
-    /// Ends a message that will never be sent.
-    pub(super) fn dead_letter(&mut self, message: Message, why: &str) {
-        tracing::error!(
-            "dead letter: message {:x} of class {} on {:?} ({} bytes) will not be sent: {why}",
-            message.sequence,
-            self.classes[message.class.index()].name,
-            message.body.topic(),
-            message.body.payload().len(),
-        );
-        self.end_sent(message, Outcome::DeadLetter);
-    }
-
-    fn end_sent(&mut self, message: Message, outcome: Outcome) {
+    pub(super) fn end_sent(&mut self, message: Message, outcome: Outcome) {
         self.queues.release(&message);
         self.ends.push((message, outcome));
     }

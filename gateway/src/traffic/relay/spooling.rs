@@ -12,9 +12,12 @@ use std::time::Duration;
 use super::super::lanes::Answer;
 use super::super::message::{ClassId, Message, MessageId, Tick};
 use super::super::queue::Delivery;
+use super::super::schedule::pick::Pick;
 use super::super::settle::{Outcome, kept};
 use super::super::spool::append::TakenBack;
-use super::super::spool::{Position, SpoolCommand, SpoolReport, Unwritten};
+use super::super::spool::{
+    DiskHealth, Position, SpoolCommand, SpoolReport, Unwritten, class_of_log,
+};
 use super::{OBSERVE_EVERY, Relay};
 
 /// A link that comes back within this time was not away: most reconnects touch no disk.
@@ -31,14 +34,30 @@ impl Relay {
     pub fn spool_report(&mut self, report: SpoolReport, now: Tick) {
         match report {
             SpoolReport::Found { class, ranges } => {
+                let (_, dead) = self.of_log(class);
                 let spool = &mut self.spool.classes[class.index()];
                 let count = spool.backlog.found(ranges);
                 spool.appending.found(count);
-                self.ledger.carry(class, count);
+                if !dead {
+                    self.ledger.carry(class, count);
+                }
+            }
+            SpoolReport::Headless { class } => {
+                self.spool.classes[class.index()].headless = true;
             }
             SpoolReport::Scanned { class } => {
                 self.spool.classes[class.index()].backlog.scanned();
-                self.tell_found(class);
+                match self.of_log(class) {
+                    (class, true) => self.tell_found_dead(class),
+                    (class, false) => {
+                        self.count_headless(class);
+                        self.tell_found(class);
+                    }
+                }
+            }
+            SpoolReport::Safe { class, positions } if self.of_log(class).1 => {
+                self.buried(self.of_log(class).0, positions);
+                self.spool.answered(now);
             }
             SpoolReport::Safe { class, positions } => {
                 let appending = &mut self.spool.classes[class.index()].appending;
@@ -60,9 +79,11 @@ impl Relay {
                 appending.answered(&positions);
                 // What was received later is written behind it.
                 let behind = appending.drop_open(positions.start.segment());
-                self.take_marks_off(class, &positions);
-                if let Some(behind) = behind {
-                    self.take_marks_off(class, &behind);
+                for positions in [Some(positions), behind].into_iter().flatten() {
+                    match self.of_log(class) {
+                        (class, true) => self.unburied(class, positions),
+                        (class, false) => self.take_marks_off(class, &positions),
+                    }
                 }
                 self.spool.answered(now);
             }
@@ -70,7 +91,17 @@ impl Relay {
                 class,
                 looked_at,
                 messages,
-            } => self.read_back(class, looked_at, messages, now),
+            } => match self.of_log(class) {
+                (class, true) => self.read_dead(class, looked_at, messages, now),
+                (class, false) => self.read_back(class, looked_at, messages, now),
+            },
+            SpoolReport::Gone {
+                class,
+                positions,
+                outcome,
+            } if self.of_log(class).1 => {
+                self.dead_gone(self.of_log(class).0, &positions, outcome);
+            }
             SpoolReport::Gone {
                 class,
                 positions,
@@ -83,7 +114,13 @@ impl Relay {
                 self.take_marks_off(class, &positions);
                 self.room_made = true;
             }
-            SpoolReport::Health(health) => self.spool.health = Some(health),
+            SpoolReport::Health(health) => {
+                let fails = health != DiskHealth::Well;
+                self.spool.health = Some(health);
+                if fails {
+                    self.unbury_open();
+                }
+            }
             SpoolReport::Figures(figures) => self.spool.figures = figures,
         }
         self.follow_marks();
@@ -104,6 +141,8 @@ impl Relay {
     /// Nothing more is read back: what is in memory is all that is sent.
     pub fn drain(&mut self) {
         self.spool.draining = true;
+        self.leave_dead();
+        self.settle();
     }
 
     /// Everything that waits is written now, and nothing sent.
@@ -131,20 +170,24 @@ impl Relay {
             && !self.class_ids().any(|class| waits(self, class))
     }
 
-    /// Stops the replay, or lets it go on.
-    pub fn pause_replay(&mut self, paused: bool) {
-        self.schedule.pause(paused);
-    }
-
-    /// Whether the operator stopped it.
-    #[must_use]
-    pub const fn is_replay_paused(&self) -> bool {
-        self.schedule.is_paused()
+    /// Stops the replay of a class, or of all, or lets it go on; gives whether any of it was stopped
+    /// before.
+    pub fn pause_replay(&mut self, class: Option<ClassId>, paused: bool) -> bool {
+        let mut before = false;
+        for own in self.class_ids() {
+            if class.is_none_or(|class| class == own) {
+                before |= self.schedule.pause(own, paused);
+            }
+        }
+        before
     }
 
     /// The operator removes messages that are on disk; gives how many of these were. What is in flight or
     /// set aside to go again is not removed.
     pub fn purge(&mut self, class: ClassId, positions: &[Position]) -> u64 {
+        if let (class, true) = self.of_log(class) {
+            return self.purge_dead(class, positions);
+        }
         let mut count = 0;
         let mut in_memory = HashSet::new();
         let spool = &mut self.spool;
@@ -205,9 +248,11 @@ impl Relay {
             let mut writes = false;
             for class in self.class_ids() {
                 self.write_waiting(class, away, late, now);
-                let due = self.spool.classes[class.index()].appending.due();
-                if due <= now || self.spool.stopping {
-                    writes |= self.spool.close(class, now);
+                for log in [class, self.spool.dead_log(class)] {
+                    let due = self.spool.classes[log.index()].appending.due();
+                    if due <= now || self.spool.stopping {
+                        writes |= self.spool.close(log, now);
+                    }
                 }
             }
             if writes && now.since(self.spool.kept) >= KEEP_EVERY {
@@ -215,9 +260,10 @@ impl Relay {
                 self.keep_ledger();
             }
             if up && !self.spool.draining {
-                let classes = self.spool.classes.iter_mut();
+                let classes = self.spool.classes.iter_mut().take(self.classes.len());
                 let reads = classes.filter_map(|class| class.backlog.ask(now));
                 self.spool.commands.extend(reads);
+                self.try_dead_letters(now);
             }
         }
         self.follow_marks();
@@ -360,8 +406,13 @@ impl Relay {
     }
 
     /// The next message of a class that was read back and is still worth sending.
-    pub(super) fn pop_backlog(&mut self, class: ClassId, now: Tick) -> Option<Message> {
-        let message = self.spool.pop(class)?;
+    pub(super) fn pop_backlog(&mut self, pick: Pick, now: Tick) -> Option<Message> {
+        let class = pick.class;
+        let tries = pick.beside && !self.spool.goes_beside(class, now);
+        let message = match tries {
+            true => self.spool.dead[class.index()].ready().take(),
+            false => self.spool.pop(class),
+        }?;
         if message.expires <= now {
             self.queues.release(&message);
             self.ends.push((message, Outcome::Expired));
@@ -441,6 +492,36 @@ impl Relay {
                 account.found,
             );
         }
+    }
+
+    /// What of the ledger's knowledge stood in segments without a head is damaged.
+    fn count_headless(&mut self, class: ClassId) {
+        let found = self.ledger.accounts()[class.index()].found;
+        let missing = found.min(0).unsigned_abs();
+        if !self.spool.classes[class.index()].headless || missing == 0 {
+            return;
+        }
+        tracing::error!(
+            "class {}: a segment lost its head, and {missing} messages that the ledger last knew on disk are not there; they are counted as damaged, though some may have been delivered since",
+            self.classes[class.index()].name,
+        );
+        self.ledger.carry(class, missing);
+        self.ledger.end_many(class, Outcome::Damaged, missing);
+    }
+
+    fn tell_found_dead(&self, class: ClassId) {
+        let count = self.spool.dead_letters(class);
+        if count > 0 {
+            tracing::info!(
+                "class {}: {count} dead letters of earlier starts are on disk; they are tried again once an hour, or with `tidegate spool replay --again`",
+                self.classes[class.index()].name,
+            );
+        }
+    }
+
+    /// Whose log this is, and whether it is that of the class's dead letters.
+    pub(super) fn of_log(&self, log: ClassId) -> (ClassId, bool) {
+        class_of_log(log, self.classes.len())
     }
 
     pub(super) fn class_ids(&self) -> impl Iterator<Item = ClassId> + use<> {

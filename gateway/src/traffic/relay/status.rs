@@ -51,6 +51,12 @@ impl Relay {
             class.pressure_changes = class.pressure_entered.iter().sum();
             class.level = queue.level().into();
         }
+        for (class, id) in classes.iter_mut().zip(self.class_ids()) {
+            class.backlog = self.spool.waiting(id) as u64 + self.spool.on_disk(id);
+            class.replay_paused = self.schedule.is_paused(id);
+            class.dead_letters_on_disk = self.spool.dead_letters(id);
+            class.dead_letters_lost = self.spool.dead[id.index()].lost;
+        }
         classes
     }
 
@@ -84,11 +90,14 @@ impl Relay {
     fn spool_status(&self) -> SpoolStatus {
         let waits = |class: ClassId| self.spool.waiting(class) as u64 + self.spool.on_disk(class);
         let backlog: u64 = self.class_ids().map(waits).sum();
-        let paused = self.schedule.is_paused();
+        let paused = |class: &ClassId| self.schedule.is_paused(*class);
+        let goes_on = self.class_ids().filter(|class| !paused(class));
+        let replays = goes_on.map(waits).sum::<u64>() > 0;
+        let paused = self.class_ids().all(|class| paused(&class));
         SpoolStatus {
             backlog,
             paused,
-            replaying: backlog > 0 && !paused && self.outbound.any_up(),
+            replaying: replays && self.outbound.any_up(),
             ..self.spool.status()
         }
     }

@@ -31,7 +31,8 @@ pub struct Schedule {
     first: Shares,
     /// Bytes of backlog a second.
     replay: Option<Bucket>,
-    paused: bool,
+    /// The classes whose backlog is stopped.
+    paused: Vec<bool>,
 }
 
 /// The least shares, in 1/1000.
@@ -58,7 +59,7 @@ impl Schedule {
             sides: sides(least.backlog),
             first: sides(least.live),
             replay: replay_rate_max.map(|rate| Bucket::new(rate, Tick::ZERO)),
-            paused: false,
+            paused: vec![false; weights.len()],
         }
     }
 
@@ -74,7 +75,9 @@ impl Schedule {
             return Some(Pick::own(ClassId::FIRST, Source::Live));
         }
         let replays = self.replays(now);
-        let backlog = replays && (first.own == Some(Source::Backlog) || first.beside);
+        let backlog = replays
+            && !self.is_paused(ClassId::FIRST)
+            && (first.own == Some(Source::Backlog) || first.beside);
         let own = self.pick_own(classes, replays);
         if backlog && admits(ClassId::FIRST) {
             let own = own.filter(|pick| admits(pick.class));
@@ -93,15 +96,22 @@ impl Schedule {
 
     /// The next in its own turn, below the first class.
     fn pick_own(&self, classes: &[QueueSnapshot], replays: bool) -> Option<Pick> {
-        let may_go = |source: &Source| *source == Source::Live || replays;
-        let own = |index: usize| classes.get(index)?.own.filter(may_go);
+        let replays = |index: usize| replays && self.paused.get(index) == Some(&false);
+        let may_go = |index, source: &Source| *source == Source::Live || replays(index);
+        let own = |index: usize| {
+            let own = classes.get(index)?.own;
+            own.filter(|source| may_go(index, source))
+        };
         let index = self.own.pick(|index| index > 0 && own(index).is_some())?;
         Some(Pick::own(ClassId(u8::try_from(index).ok()?), own(index)?))
     }
 
     /// The next of those that go beside, below the first class.
     fn pick_beside(&self, classes: &[QueueSnapshot]) -> Option<Pick> {
-        let beside = |index: usize| classes.get(index).is_some_and(|class| class.beside);
+        let beside = |index: usize| {
+            let stopped = self.paused.get(index) != Some(&false);
+            !stopped && classes.get(index).is_some_and(|class| class.beside)
+        };
         let index = self.beside.pick(|index| index > 0 && beside(index))?;
         Some(Pick::beside(ClassId(u8::try_from(index).ok()?)))
     }
@@ -128,15 +138,16 @@ impl Schedule {
         }
     }
 
-    /// Stops the backlog, or lets it go on.
-    pub fn pause(&mut self, paused: bool) {
-        self.paused = paused;
+    /// Stops the backlog of a class, or lets it go on; gives whether it was stopped before.
+    pub fn pause(&mut self, class: ClassId, paused: bool) -> bool {
+        let own = self.paused.get_mut(class.index());
+        own.is_some_and(|own| std::mem::replace(own, paused))
     }
 
-    /// Whether the backlog is stopped.
+    /// Whether the backlog of a class is stopped.
     #[must_use]
-    pub const fn is_paused(&self) -> bool {
-        self.paused
+    pub fn is_paused(&self, class: ClassId) -> bool {
+        self.paused.get(class.index()) == Some(&true)
     }
 
     /// When the backlog may go on, if its rate is all that keeps it.
@@ -146,7 +157,7 @@ impl Schedule {
     }
 
     fn replays(&mut self, now: Tick) -> bool {
-        !self.paused && self.replay.as_mut().is_none_or(|bucket| bucket.open(now))
+        self.replay.as_mut().is_none_or(|bucket| bucket.open(now))
     }
 }
 
@@ -237,7 +248,7 @@ mod tests {
     #[test]
     fn is_a_paused_backlog_left_and_live_traffic_not() {
         let mut schedule = Schedule::new(&[1, 3, 1], LEAST, None);
-        schedule.pause(true);
+        (0..3).for_each(|class| assert!(!schedule.pause(ClassId(class), true)));
         assert_eq!(picked(&mut schedule, &[OLD, OLD, NONE], |_| true), 0);
         assert_eq!(
             picked(&mut schedule, &[OLD, BOTH, LIVE], |pick| pick.beside),

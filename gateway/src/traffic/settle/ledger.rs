@@ -20,7 +20,7 @@ pub struct Account {
     pub found: i64,
     /// Messages that came in.
     pub received: u64,
-    /// Messages made here: summaries and reports.
+    /// Messages made here: summaries, and dead letters that are tried again.
     pub made_here: u64,
     /// Messages that ended, by outcome, in the order of [`Outcome::ALL`].
     pub ended: [u64; Outcome::COUNT],
@@ -71,7 +71,7 @@ impl Ledger {
         self.account(class).received += 1;
     }
 
-    /// Counts a message that was made here.
+    /// Counts a message that was made here: a summary, or a dead letter that is tried again.
     pub fn make(&mut self, class: ClassId) {
         self.account(class).made_here += 1;
     }

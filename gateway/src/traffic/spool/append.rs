@@ -7,7 +7,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::super::message::{ClassId, Message, Receipt, Tick};
-use super::{BLOCK_BYTES_MAX, Block, Position, SEGMENT_BLOCK_BYTES_MAX, file_bytes, record};
+use super::{
+    BLOCK_BYTES_MAX, Block, DEAD_SEGMENT_BLOCK_BYTES_MAX, Position, SEGMENT_BLOCK_BYTES_MAX,
+    file_bytes, record,
+};
 
 /// The longest time that a buffered class's block is filled, unless it is full before.
 pub const BUFFERED_COMMIT: Duration = Duration::from_secs(5);
@@ -23,8 +26,9 @@ pub struct Appending {
     open: Option<Open>,
     /// Where the next record goes; `None`: a new segment is begun.
     next: Option<Position>,
-    /// What blocks take of that segment's file, in bytes.
+    /// What blocks take of that segment's file, in bytes, and when it is full.
     segment_bytes: u64,
+    segment_bytes_max: u64,
     /// Blocks that the writer has not answered, and their bytes.
     sent: VecDeque<(Range<Position>, usize)>,
     sent_bytes: usize,
@@ -66,11 +70,21 @@ impl Appending {
             open: None,
             next: None,
             segment_bytes: 0,
+            segment_bytes_max: SEGMENT_BLOCK_BYTES_MAX,
             sent: VecDeque::new(),
             sent_bytes: 0,
             waiting: VecDeque::new(),
             stored: 0,
             full_until: Tick::ZERO,
+        }
+    }
+
+    /// The same for a log of dead letters.
+    #[must_use]
+    pub fn of_dead_letters(log: ClassId, commit_interval: Duration) -> Self {
+        Self {
+            segment_bytes_max: DEAD_SEGMENT_BLOCK_BYTES_MAX,
+            ..Self::new(log, commit_interval)
         }
     }
 
@@ -103,7 +117,7 @@ impl Appending {
     }
 
     fn place(&mut self, next_segment: &mut u32) -> Position {
-        let roll = self.segment_bytes >= SEGMENT_BLOCK_BYTES_MAX || self.stored == 0;
+        let roll = self.segment_bytes >= self.segment_bytes_max || self.stored == 0;
         match self.next {
             Some(next) if !roll => next,
             _ => {
@@ -143,9 +157,13 @@ impl Appending {
     /// Drops the open block, if it stands in this segment, of which an earlier block was not written: it
     /// would stand before what was received earlier. Gives its positions.
     pub fn drop_open(&mut self, segment: u32) -> Option<Range<Position>> {
-        let in_it = |open: &mut Open| open.block.first.segment() == segment;
-        let open = self.open.take_if(in_it)?;
-        Some(open.block.positions())
+        let first = self.open.as_ref()?.block.first;
+        (first.segment() == segment).then(|| self.take_open())?
+    }
+
+    /// Drops the open block, if there is one. Gives its positions.
+    pub fn take_open(&mut self) -> Option<Range<Position>> {
+        Some(self.open.take()?.block.positions())
     }
 
     /// A message that was written ended: gives the receipt of a sender that waited for it, and whether

@@ -2,7 +2,8 @@
 //!
 //! The lowest class that may be evicted goes first, and of it the oldest segment; never a class that is
 //! more urgent than the one that writes, never a guaranteed one. Below the first class nobody
-//! gets the first one's reserve.
+//! gets the first one's reserve. The logs of dead letters stand behind all classes: they give way before
+//! anything that has yet to be sent.
 
 use super::SpoolClass;
 use crate::traffic::message::ClassId;
@@ -13,6 +14,10 @@ pub(super) const HEADROOM_BYTES: u64 = 1024 * 1024;
 
 /// The first class's part of the whole that the others leave free.
 const RESERVE_PART: u64 = 8;
+
+/// The part of the whole that all dead letters together may take: an upstream that refuses everything
+/// must leave the disk to outages. Of the default it is 128 MiB, many hundred thousand readings.
+const DEAD_PART: u64 = 8;
 
 /// One segment, as far as room is concerned.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,10 @@ pub(super) fn room(holdings: &[Holding], wanted: Wanted, bounds: Bounds<'_>) -> 
         those.map(|holding| holding.bytes).sum()
     };
     let class = |id: ClassId| bounds.classes.get(id.index());
+    let is_dead = |id: ClassId| class(id).is_none();
+    if is_dead(wanted.class) && held(&is_dead) + wanted.bytes > bounds.size_bytes_max / DEAD_PART {
+        return victim(holdings, wanted, bounds.classes, is_dead);
+    }
     let own = held(&|id| id == wanted.class) + wanted.bytes;
     if class(wanted.class)
         .and_then(|class| class.bytes_max)
@@ -90,7 +99,7 @@ fn victim(
 ) -> Room {
     let may_go = |holding: &&Holding| {
         let class = classes.get(holding.class.index());
-        !holding.busy && among(holding.class) && class.is_some_and(|class| class.evictable)
+        !holding.busy && among(holding.class) && class.is_none_or(|class| class.evictable)
     };
     let last_of_its_class = |holding: &Holding| holding.segment == wanted.segment;
     let victim = holdings.iter().filter(may_go).min_by_key(|holding| {
@@ -190,6 +199,27 @@ mod tests {
             ..holding(2, 2, 20)
         };
         assert_eq!(ask(&[busy], 2, 2, 1), Room::Full);
+    }
+
+    #[test]
+    fn do_dead_letters_give_way_first_and_stay_within_their_share() {
+        // Class 3 is the log of the dead letters of the first class, 5 that of the last.
+        let full = [
+            holding(1, 3, 2),
+            holding(2, 2, 20),
+            holding(3, 1, 47),
+            holding(4, 5, 1),
+        ];
+        assert_eq!(ask(&full, 0, 9, 12), Room::Evict(4));
+        assert_eq!(ask(&full[..3], 0, 9, 12), Room::Evict(1));
+        assert_eq!(ask(&full, 2, 2, 1), Room::Evict(2), "its own bound");
+        // They take nothing from what is live.
+        let live = [holding(2, 2, 20), holding(3, 1, 49)];
+        assert_eq!(ask(&live, 3, 9, 2), Room::Full);
+        let dead = [holding(1, 3, 5), holding(2, 5, 2), holding(3, 3, 2)];
+        assert_eq!(ask(&dead, 3, 3, 1), Room::Free);
+        assert_eq!(ask(&dead, 3, 3, 2), Room::Evict(2));
+        assert_eq!(ask(&dead[..1], 3, 3, 6), Room::Evict(1));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Question {
     Segments,
     /// Which messages there are, a page at a time.
     Messages(Wanted),
+    /// Which files were set aside as damaged.
+    Aside,
     /// Whether everything in a segment stands whole.
     Verify(u32),
     /// Counts for metrics.
@@ -26,6 +28,8 @@ pub enum Question {
 pub struct Wanted {
     /// Of the class of this name; `None`: of all.
     pub class: Option<Arc<str>>,
+    /// Of the dead letters, instead of what has yet to be sent.
+    pub dead: bool,
     /// With a topic that one of these matches; none: all.
     pub topics: Vec<Filter>,
     /// Received at or after.
@@ -45,6 +49,8 @@ pub struct Wanted {
 pub enum Answer {
     /// To [`Question::Segments`], in the order of their numbers.
     Segments(Vec<SegmentSeen>),
+    /// To [`Question::Aside`]: their names and what they take in bytes, the oldest first.
+    Aside(Vec<(String, u64)>),
     /// To [`Question::Messages`].
     Messages(Page),
     /// To [`Question::Verify`]; `None`: there is no such segment.
@@ -62,6 +68,8 @@ pub struct SegmentSeen {
     pub number: u32,
     /// The class that its file is named after.
     pub class: Arc<str>,
+    /// It holds the class's dead letters.
+    pub dead: bool,
     /// What its file takes.
     pub file_bytes: u64,
     /// What it says of itself; `None`: it has not been read yet, or is damaged.

@@ -2,7 +2,8 @@
 //! thread of its own, owns the files and says what became of it. In come [`SpoolCommand`]s, out go
 //! [`SpoolReport`]s, over bounded channels: the relay never waits for the disk.
 //!
-//! Each class has a log of *segments*, small redb files that are appended to in *blocks*. A record has
+//! Each class has a log of *segments*, small redb files that are appended to in *blocks*, and a second one
+//! for its dead letters ([`dead_log`]). A record has
 //! a [`Position`]: the number of its segment, unique in the spool and growing, and its place there.
 
 pub mod append;
@@ -45,6 +46,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// takes up to 5 % more: redb's tree, and the pages that a commit replaces.
 pub const SEGMENT_BLOCK_BYTES_MAX: u64 = 15 * 1024 * 1024;
 
+/// The same for a segment of dead letters: there are few, and they give way a segment at a time.
+pub const DEAD_SEGMENT_BLOCK_BYTES_MAX: u64 = 1024 * 1024;
+
 /// What a block takes of its segment's file: redb gives a large value pages of its own, a power of two
 /// of them.
 #[must_use]
@@ -58,6 +62,21 @@ pub fn file_bytes(records_bytes: usize) -> u64 {
         false => bytes.next_power_of_two().max(PAGE_BYTES),
     };
     whole as u64
+}
+
+/// The log of a class's dead letters: the logs of dead letters stand behind those of all `classes`.
+#[must_use]
+pub const fn dead_log(class: ClassId, classes: usize) -> ClassId {
+    ClassId(class.0.saturating_add(classes as u8))
+}
+
+/// Whose log this is, and whether it is that of the class's dead letters.
+#[must_use]
+pub const fn class_of_log(log: ClassId, classes: usize) -> (ClassId, bool) {
+    match log.index() >= classes {
+        true => (ClassId(log.0.saturating_sub(classes as u8)), true),
+        false => (log, false),
+    }
 }
 
 /// The spool's settings.
@@ -187,6 +206,12 @@ pub enum SpoolReport {
         class: ClassId,
         /// Where they stand.
         ranges: Vec<Range<Position>>,
+    },
+    /// A segment of this class that an earlier start left has lost its head: how much stood in it and
+    /// cannot be carved out, only the ledger may know. Told before [`SpoolReport::Scanned`].
+    Headless {
+        /// The class.
+        class: ClassId,
     },
     /// Everything that earlier starts left of this class has been told.
     Scanned {

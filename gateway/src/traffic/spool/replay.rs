@@ -167,6 +167,18 @@ impl Backlog {
         self.stands.pieces() < PIECES_MAX
     }
 
+    /// All that stands on disk alone.
+    #[must_use]
+    pub fn places(&self) -> Ranges {
+        self.stands.clone()
+    }
+
+    /// Whether this stands on disk alone.
+    #[must_use]
+    pub fn has(&self, position: Position) -> bool {
+        self.stands.contains(position)
+    }
+
     /// A message stands on disk alone from now on.
     pub fn insert(&mut self, position: Position) {
         self.stands.insert_one(position);
@@ -221,6 +233,20 @@ impl Backlog {
             from: first.start,
             until: last.end,
             bytes_max: READ_AHEAD_BYTES.saturating_sub(self.read_bytes),
+        })
+    }
+
+    /// A read of one record, unless one is under way or has just failed.
+    pub fn ask_one(&mut self, at: Position, now: Tick) -> Option<SpoolCommand> {
+        if self.asked.is_some() || now < self.ask_at {
+            return None;
+        }
+        self.asked = Some(now);
+        Some(SpoolCommand::Read {
+            class: self.class,
+            from: at,
+            until: at.plus(1),
+            bytes_max: 0,
         })
     }
 

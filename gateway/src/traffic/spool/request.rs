@@ -12,8 +12,11 @@ const REQUESTS_MAX: usize = 4;
 /// One wish. An answer that nobody waits for is dropped.
 #[derive(Debug)]
 pub enum SpoolRequest {
-    /// Stop the replay, or let it go on; answers whether it was stopped before.
-    Pause(bool, oneshot::Sender<bool>),
+    /// Stop the replay of a class, or of all, or let it go on; answers whether any of it was stopped
+    /// before.
+    Pause(Option<ClassId>, bool, oneshot::Sender<bool>),
+    /// Try these dead letters of a class again now; answers how many of them there are.
+    Again(ClassId, Vec<Position>, oneshot::Sender<u64>),
     /// Remove these messages; answers how many were removed. What is on its way to the upstream, or
     /// ended meanwhile, is not.
     Purge(ClassId, Vec<Position>, oneshot::Sender<u64>),

@@ -26,7 +26,7 @@ use super::disk::{Access, Disk};
 use super::head::Head;
 use super::moment::{Boots, Moment};
 use super::segment::{Fault, SegmentFile};
-use super::{Block, Position, SpoolReport, SpoolSettings};
+use super::{Block, Position, SpoolReport, SpoolSettings, class_of_log, dead_log};
 use crate::traffic::message::ClassId;
 use names::Name;
 use trouble::Trouble;
@@ -88,6 +88,10 @@ pub struct Figures {
     pub written_bytes: u64,
     /// Commits.
     pub commits: u64,
+    /// What they took together, in microseconds.
+    pub commit_micros: u64,
+    /// Files that were set aside as damaged.
+    pub aside: u64,
     /// Segments that there are.
     pub segments: u64,
     /// What all files of the spool take.
@@ -124,7 +128,8 @@ impl Store {
     }
 
     fn new(disk: Box<dyn Disk>, settings: SpoolSettings) -> Self {
-        let classes = 0..settings.classes.len() as u8;
+        // Those of the dead letters last.
+        let classes = 0..2 * settings.classes.len() as u8;
         Self {
             disk,
             settings,
@@ -162,6 +167,7 @@ impl Store {
     pub fn figures(&self) -> Figures {
         Figures {
             segments: self.segments.len() as u64,
+            aside: self.aside.len() as u64,
             file_bytes: self.file_bytes(),
             size_bytes_max: self.settings.size_bytes_max,
             free_bytes: self.disk.free_bytes().unwrap_or(0),
@@ -192,11 +198,31 @@ impl Store {
         aside.sum::<u64>() + self.ballast_bytes
     }
 
-    /// The class of a file's name.
-    fn class_of(&self, name: &str) -> ClassId {
+    /// Commits so far.
+    #[must_use]
+    pub const fn commits(&self) -> u64 {
+        self.figures.commits
+    }
+
+    /// What commits took.
+    pub fn took(&mut self, micros: u64) {
+        self.figures.commit_micros += micros;
+    }
+
+    /// The log of a file's name.
+    fn class_of(&self, name: &Name) -> ClassId {
         let classes = &self.settings.classes;
-        let place = classes.iter().position(|class| &*class.name == name);
-        place.map_or(self.settings.default_class, |place| ClassId(place as u8))
+        let place = classes.iter().position(|class| class.name == name.class);
+        let class = place.map_or(self.settings.default_class, |place| ClassId(place as u8));
+        match name.dead {
+            true => dead_log(class, classes.len()),
+            false => class,
+        }
+    }
+
+    /// Whether a log is one of dead letters.
+    fn is_dead(&self, log: ClassId) -> bool {
+        class_of_log(log, self.settings.classes.len()).1
     }
 
     /// The open file of a segment.
@@ -244,7 +270,8 @@ impl Store {
     fn name(&self, number: u32) -> Result<Name, Fault> {
         let segment = self.segments.get(&number);
         let segment = segment.ok_or_else(|| Fault::Damaged("there is no such segment".into()))?;
-        Ok(Name::segment(Arc::clone(&segment.class_name), number))
+        let dead = self.is_dead(segment.class);
+        Ok(Name::segment(Arc::clone(&segment.class_name), number, dead))
     }
 
     fn count(&mut self, (syncs, written_bytes): (u64, u64)) {

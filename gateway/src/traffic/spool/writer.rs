@@ -215,7 +215,12 @@ impl Writing {
                 self.try_at = now.after(TRY_AGAIN);
             }
         } else if appended || self.keep_at <= now || self.store.has_drained() {
+            let (began, commits) = (self.clock.now(), self.store.commits());
             self.store.commit(self.clock.moment());
+            if self.store.commits() > commits {
+                let took = self.clock.now().since(began).as_micros();
+                self.store.took(u64::try_from(took).unwrap_or(u64::MAX));
+            }
         }
         let now = self.clock.now();
         self.try_at = match self.store.is_failing() {

@@ -18,6 +18,9 @@ pub(super) fn check(asked: &Asked, reach: &mut Reach, json: bool) -> Done {
         }
         listed.segments.retain(|segment| segment.class == *class);
     }
+    listed
+        .segments
+        .retain(|segment| segment.dead || !asked.dead);
     let mut progress = Progress::start();
     let (mut damaged, mut blocks) = (0, 0);
     let all = listed.segments.len();
@@ -59,11 +62,10 @@ fn fault(segment: &Segment, check: &Check) -> String {
         faults.push(format!("{messages} cannot be read"));
     }
     format!(
-        "DAMAGED  segment {} of class {} ({}.{:08x}.redb): {}\n",
+        "DAMAGED  segment {} of class {} ({}): {}\n",
         segment.segment,
         segment.class,
-        segment.class,
-        segment.segment,
+        segment.file(),
         faults.join("; ")
     )
 }

@@ -10,7 +10,7 @@ use super::{Done, Stop, count, json_line};
 use crate::control::config::units::show_size;
 use crate::control::exit::Exit;
 use crate::control::spool::Asked;
-use crate::control::spool::page::{Search, Segment, Segments};
+use crate::control::spool::page::{Aside, Search, Segment, Segments};
 use crate::control::spool::reach::Reach;
 
 /// One class in the list.
@@ -40,21 +40,33 @@ pub(super) fn list(asked: &Asked, reach: &mut Reach, json: bool) -> Done {
     if !asked.topics.is_empty() || asked.from_micros.is_some() || asked.to_micros.is_some() {
         return matching(asked, &listed, reach, json);
     }
-    let classes: Vec<_> = listed
-        .classes
-        .iter()
-        .map(|name| sum(name, &listed.segments))
-        .collect();
+    let sums = |dead| {
+        let of_log: Vec<_> = listed
+            .segments
+            .iter()
+            .filter(|own| own.dead == dead)
+            .collect();
+        let sums = listed.classes.iter().map(|name| sum(name, &of_log));
+        sums.collect::<Vec<_>>()
+    };
+    let (classes, mut dead) = (sums(false), sums(true));
+    dead.retain(|class| class.segments > 0);
+    listed
+        .segments
+        .retain(|segment| segment.dead || !asked.dead);
     if json {
         let value = serde_json::json!({
             "classes": classes,
+            "dead_letters": dead,
             "segments": listed.segments,
+            "set_aside": listed.aside,
             "running": reach.is_running(),
             "paused": listed.paused,
+            "paused_classes": listed.paused_classes,
         });
         say(json_line(&value));
     } else {
-        say(table(&classes, &listed, reach.is_running()));
+        say(table(&classes, &dead, &listed, reach.is_running()));
     }
     Ok(Exit::Done)
 }
@@ -95,7 +107,7 @@ fn matching(asked: &Asked, listed: &Segments, reach: &mut Reach, json: bool) -> 
     Ok(Exit::Done)
 }
 
-fn sum(name: &str, segments: &[Segment]) -> Class {
+fn sum(name: &str, segments: &[&Segment]) -> Class {
     let mut class = Class {
         class: name.to_owned(),
         ..Class::default()
@@ -115,7 +127,7 @@ fn sum(name: &str, segments: &[Segment]) -> Class {
     class
 }
 
-fn table(classes: &[Class], listed: &Segments, running: bool) -> String {
+fn table(classes: &[Class], dead: &[Class], listed: &Segments, running: bool) -> String {
     let mut out = String::new();
     row(
         &mut out,
@@ -137,6 +149,16 @@ fn table(classes: &[Class], listed: &Segments, running: bool) -> String {
             (or_dash(&class.oldest), or_dash(&class.newest)),
         );
     }
+    for class in dead {
+        row(
+            &mut out,
+            &dead_name(&class.class),
+            &class.segments.to_string(),
+            &class.messages.to_string(),
+            &short(class.bytes),
+            (or_dash(&class.oldest), or_dash(&class.newest)),
+        );
+    }
     if !listed.segments.is_empty() {
         out.push('\n');
         row(
@@ -150,16 +172,20 @@ fn table(classes: &[Class], listed: &Segments, running: bool) -> String {
     }
     for segment in &listed.segments {
         let messages = segment.messages.map(|count| count.to_string());
+        let name = match segment.dead {
+            true => dead_name(&segment.class),
+            false => segment.class.clone(),
+        };
         row(
             &mut out,
-            &segment.class,
+            &name,
             &segment.segment.to_string(),
             messages.as_deref().unwrap_or("?"),
             &short(segment.bytes),
             (or_dash(&segment.oldest), or_dash(&segment.newest)),
         );
     }
-    let unread: u64 = classes.iter().map(|class| class.unread).sum();
+    let unread: u64 = classes.iter().chain(dead).map(|class| class.unread).sum();
     if unread > 0 {
         let _ = writeln!(
             out,
@@ -167,21 +193,55 @@ fn table(classes: &[Class], listed: &Segments, running: bool) -> String {
             count(unread, "segment")
         );
     }
-    let _ = writeln!(out, "\n{}", state(all, listed.paused, running));
+    out.push_str(&dead_letters(dead));
+    out.push_str(&set_aside(&listed.aside));
+    let _ = writeln!(out, "\n{}", state(all, listed, running));
     out
 }
 
-fn state(all: u64, paused: Option<bool>, running: bool) -> String {
+fn dead_name(class: &str) -> String {
+    format!("{class} (dead)")
+}
+
+fn dead_letters(dead: &[Class]) -> String {
+    match dead.iter().map(|class| class.messages).sum() {
+        0 => String::new(),
+        letters => format!(
+            "\n{}, refused by the upstream for good: `tidegate spool peek --dead` shows them, `replay --again` tries them now, and the gateway does once an hour\n",
+            count(letters, "dead letter")
+        ),
+    }
+}
+
+fn set_aside(files: &[Aside]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let all = count(files.len() as u64, "damaged file");
+    let mut out = format!(
+        "\n{all} set aside; what could be read is back in the spool, the rest is counted as damaged. Check the medium (kernel log, SMART), and remove them from the folder when you have seen them:\n"
+    );
+    for Aside { file, bytes } in files {
+        let _ = writeln!(out, "  {file:<44} {}", short(*bytes));
+    }
+    out
+}
+
+fn state(all: u64, listed: &Segments, running: bool) -> String {
     let on_disk = match all {
         0 => "The spool is empty".to_owned(),
         all => format!("{} on disk", count(all, "message")),
     };
-    match (running, paused) {
-        (false, _) => format!("{on_disk}; no gateway runs."),
-        (true, Some(true)) => {
+    let paused = listed.paused_classes.join(", ");
+    match (running, listed.paused, listed.paused_classes.is_empty()) {
+        (false, ..) => format!("{on_disk}; no gateway runs."),
+        (true, Some(true), _) => {
             format!("{on_disk}; the replay is PAUSED: `tidegate spool resume` lets it go on.")
         }
-        (true, _) => {
+        (true, _, false) => format!(
+            "{on_disk}; the replay of {paused} is PAUSED: `tidegate spool resume` lets it go on."
+        ),
+        (true, ..) => {
             format!("{on_disk}; what the upstream has not acknowledged counts as on disk.")
         }
     }
@@ -223,6 +283,7 @@ mod tests {
         let segment = |class: &str, messages, oldest: Option<&str>| Segment {
             segment: 1,
             class: class.to_owned(),
+            dead: false,
             bytes: 100,
             messages,
             oldest: oldest.map(str::to_owned),
@@ -234,7 +295,7 @@ mod tests {
             segment("a", None, None),
             segment("b", Some(9), None),
         ];
-        let class = sum("a", &segments);
+        let class = sum("a", &segments.iter().collect::<Vec<_>>());
         assert_eq!((class.segments, class.messages, class.bytes), (3, 7, 300));
         assert_eq!(class.oldest.as_deref(), Some("2026-01-01T00:00:00Z"));
         assert_eq!(class.newest.as_deref(), Some("2026-01-02T00:00:00Z"));

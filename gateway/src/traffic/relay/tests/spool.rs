@@ -1,6 +1,8 @@
 //! The relay beside a disk that the test plays: what is written and when, who is acknowledged for it,
 //! and how what was given up in memory comes home.
 
+mod dead;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -539,7 +541,7 @@ fn is_what_was_read_back_purged_and_its_room_given_back() {
         class,
         ranges: vec![ends.clone()],
     });
-    world.relay.pause_replay(true);
+    world.relay.pause_replay(None, true);
     world.up(Link::Bulk);
     world.turn();
     let asked = world.relay.take_spool_command();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::mend::Mend;
 use super::trouble;
-use super::{Name, Now, Segment, Store};
+use super::{Now, Segment, Store};
 use crate::traffic::message::{ClassId, WallTime};
 use crate::traffic::settle::Outcome;
 use crate::traffic::spool::disk::Access;
 use crate::traffic::spool::evict::{self, Bounds, Holding, Room, Wanted};
 use crate::traffic::spool::frame::{Frame, Kind};
 use crate::traffic::spool::segment::Fault;
-use crate::traffic::spool::{Block, Position, SpoolReport, Unwritten, file_bytes};
+use crate::traffic::spool::{Block, Position, SpoolReport, Unwritten, class_of_log, file_bytes};
 
 impl Store {
     /// Takes a block for the next commit, making room for it. Reports at once what cannot be taken.
@@ -31,7 +31,8 @@ impl Store {
             };
             return self.unwritten(&block, why);
         }
-        let class = self.settings.classes.get(block.class.index());
+        let (class, _) = class_of_log(block.class, self.settings.classes.len());
+        let class = self.settings.classes.get(class.index());
         let Some(class_name) = class.map(|class| Arc::clone(&class.name)) else {
             return self.unwritten(&block, Unwritten::Failing);
         };
@@ -110,6 +111,7 @@ impl Store {
 
     /// One commit of one segment.
     fn write(&mut self, number: u32, now: Now) -> Result<(), Fault> {
+        let name = self.name(number)?.to_string();
         let Some(segment) = self.segments.get_mut(&number) else {
             return Ok(());
         };
@@ -128,7 +130,6 @@ impl Store {
             head.newest = head.newest.max(opened);
         }
         let head = head.to_bytes(&segment.class_name, number, now.stamp);
-        let name = Name::segment(Arc::clone(&segment.class_name), number).to_string();
         if !segment.made {
             self.make(number, &name)?;
         }

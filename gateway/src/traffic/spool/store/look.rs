@@ -24,6 +24,7 @@ impl Store {
     pub fn answer(&mut self, question: &Question, now: Now) -> Answer {
         match question {
             Question::Segments => Answer::Segments(self.segments_seen()),
+            Question::Aside => Answer::Aside(self.aside.clone()),
             Question::Messages(wanted) => match self.page(wanted, now) {
                 Ok(page) => Answer::Messages(page),
                 Err(fault) => Answer::Failed(fault.to_string()),
@@ -37,6 +38,7 @@ impl Store {
         let seen = self.segments.iter().map(|(number, segment)| SegmentSeen {
             number: *number,
             class: Arc::clone(&segment.class_name),
+            dead: self.is_dead(segment.class),
             file_bytes: segment.bytes,
             content: segment.known.then(|| Content {
                 records: segment.head.written.count(),
@@ -59,7 +61,9 @@ impl Store {
         let from = wanted.after.unwrap_or(Position::FIRST);
         let of_class = |segment: &Segment| {
             let class = wanted.class.as_ref();
-            segment.known && segment.made && class.is_none_or(|class| *class == segment.class_name)
+            let of_log = self.is_dead(segment.class) == wanted.dead;
+            let of_class = class.is_none_or(|class| *class == segment.class_name);
+            segment.known && segment.made && of_log && of_class
         };
         let segments = self.segments.range(from.segment()..);
         let segments = segments.filter(|(_, segment)| of_class(segment));

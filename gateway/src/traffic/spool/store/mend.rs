@@ -15,7 +15,7 @@ use crate::traffic::spool::disk::Access;
 use crate::traffic::spool::frame::{Frame, Kind};
 use crate::traffic::spool::head::Head;
 use crate::traffic::spool::segment::{Fault, SegmentFile};
-use crate::traffic::spool::{Position, Ranges};
+use crate::traffic::spool::{Position, Ranges, SpoolReport};
 
 /// Damaged files that are kept for whoever wants to look.
 const ASIDE_MAX: usize = 3;
@@ -233,9 +233,15 @@ impl Store {
             lost.count(),
             if before.is_some() { "" } else { " or more" },
         );
-        if known {
-            self.gone(class, lost.iter().collect(), Outcome::Damaged);
+        if !known && lost.count() > 0 {
+            // It was there: first found, then gone.
+            let ranges = lost.iter().collect();
+            self.reports.push(SpoolReport::Found { class, ranges });
         }
+        if before.is_none() {
+            self.reports.push(SpoolReport::Headless { class });
+        }
+        self.gone(class, lost.iter().collect(), Outcome::Damaged);
     }
 
     /// Gives a file the name of one that is set aside; the oldest such files go.

@@ -1,4 +1,5 @@
-//! The names of the spool's files: `<class>.<number, 8 hex digits>.redb` for a segment, the same with
+//! The names of the spool's files: `<class>.<number, 8 hex digits>.redb` for a segment,
+//! `<class>.<number>.dead.redb` for one of dead letters, the same with
 //! `.damaged` for one that was set aside and `.mending` for one that is being made of what was carved
 //! out of it.
 
@@ -21,6 +22,8 @@ pub(super) enum What {
 pub(super) struct Name {
     pub(super) class: Arc<str>,
     pub(super) segment: u32,
+    /// It holds the class's dead letters.
+    pub(super) dead: bool,
     pub(super) what: What,
 }
 
@@ -33,10 +36,11 @@ pub(super) const LEDGER_NEW: &str = "ledger.json.new";
 pub(super) const PROBE: &str = "probe";
 
 impl Name {
-    pub(super) fn segment(class: Arc<str>, segment: u32) -> Self {
+    pub(super) fn segment(class: Arc<str>, segment: u32, dead: bool) -> Self {
         Self {
             class,
             segment,
+            dead,
             what: What::Segment,
         }
     }
@@ -52,6 +56,10 @@ impl Name {
     pub(super) fn read(name: &str) -> Option<Self> {
         let (class, rest) = name.split_once('.')?;
         let (number, rest) = rest.split_once('.')?;
+        let (dead, rest) = match rest.strip_prefix("dead.") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
         let what = match rest {
             "redb" => What::Segment,
             "redb.damaged" => What::Aside,
@@ -68,6 +76,7 @@ impl Name {
         (ours && segment > 0).then(|| Self {
             class: class.into(),
             segment,
+            dead,
             what,
         })
     }
@@ -76,12 +85,13 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { class, segment, .. } = self;
+        let dead = if self.dead { ".dead" } else { "" };
         let end = match self.what {
             What::Segment => "",
             What::Aside => ".damaged",
             What::Mending => ".mending",
         };
-        write!(f, "{class}.{segment:08x}.redb{end}")
+        write!(f, "{class}.{segment:08x}{dead}.redb{end}")
     }
 }
 
@@ -95,12 +105,16 @@ mod tests {
             "low.0000002a.redb",
             "a_B-9.ffffffff.redb.damaged",
             "x.00000001.redb.mending",
+            "x.00000001.dead.redb",
+            "dead.00000001.dead.redb.damaged",
         ] {
             assert_eq!(Name::read(name).unwrap().to_string(), name);
         }
         for name in [
             "low.0000002a.redb.bak",
             "low.2a.redb",
+            "low.0000002a.dead",
+            "low.0000002a.dead.dead.redb",
             "low.0000002A.redb",
             "low.00000000.redb",
             ".0000002a.redb",

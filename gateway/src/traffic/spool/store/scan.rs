@@ -167,7 +167,7 @@ impl Store {
             self.folder_unsynced = true;
         }
         let bytes = self.disk.allocated_bytes(&name.to_string())?;
-        let class = self.class_of(&name.class);
+        let class = self.class_of(&name);
         let segment = self
             .segments
             .entry(name.segment)

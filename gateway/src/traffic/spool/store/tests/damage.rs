@@ -74,10 +74,20 @@ fn is_a_file_without_a_header_carved_out() {
         flip(&path, place_of(&path, &[57; 300]));
         if !known {
             let reports = scan(&mut store);
+            // What the head says stood there is found, and what of it is lost is told.
             assert_eq!(
                 found(&reports, 0),
-                [at(1, 2)..at(1, 50), at(1, 60)..at(1, 200)]
+                [
+                    at(1, 50)..at(1, 60),
+                    at(1, 2)..at(1, 50),
+                    at(1, 60)..at(1, 200)
+                ]
             );
+            let lost = at(1, 50)..at(1, 60);
+            assert!(reports.iter().any(|report| matches!(
+                report,
+                SpoolReport::Gone { positions, outcome: Outcome::Damaged, .. } if *positions == lost
+            )));
         }
         let (_, messages) = read(&mut store, 0, Position::FIRST..at(2, 0));
         let expected: Vec<_> = (2..50).chain(60..200).map(|index| at(1, index)).collect();
@@ -91,6 +101,60 @@ fn is_a_file_without_a_header_carved_out() {
         assert_eq!(store.next_segment(), 2);
         assert_eq!(found(&scan(&mut store), 0).len(), 2);
     }
+}
+
+#[test]
+fn do_dead_letters_stand_in_a_log_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let mut store = open(&settings);
+    scan(&mut store);
+    // The log of class 1's, behind both classes.
+    store.append(block(3, at(1, 0), 10, 300), now(11));
+    store.append(block(1, at(2, 0), 10, 300), now(11));
+    store.commit(now(11));
+    store.settle(&[at(1, 0)]);
+    store.commit(now(12));
+    drop(store);
+    let path = dir.path().join("normal.00000001.dead.redb");
+    assert_eq!(
+        names(dir.path()),
+        ["normal.00000001.dead.redb", "normal.00000002.redb"]
+    );
+    flip(&path, 2);
+    let mut store = open(&settings);
+    assert_eq!(store.next_segment(), 3);
+    let reports = scan(&mut store);
+    assert_eq!(found(&reports, 3), [at(1, 1)..at(1, 10)]);
+    assert_eq!(found(&reports, 1), [at(2, 0)..at(2, 10)]);
+    let (_, messages) = read(&mut store, 3, Position::FIRST..at(9, 0));
+    assert_eq!(messages.len(), 9);
+    assert!(messages.iter().all(|message| message.class == ClassId(3)));
+    assert_eq!(store.figures().aside, 1);
+    assert!(names(dir.path()).contains(&"normal.00000001.dead.redb.damaged".to_owned()));
+}
+
+/// Nothing acknowledges what was lost with a head; that there was something is told.
+#[test]
+fn is_a_segment_without_a_head_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let path = written(&settings);
+    let mut bytes = fs::read(&path).unwrap();
+    // Every head that was ever written, old ones too.
+    let heads = bytes.windows(6).enumerate();
+    let heads = heads.filter(|(_, bytes)| *bytes == b"TGsp\x01\x02");
+    let heads: Vec<_> = heads.map(|(at, _)| at).collect();
+    heads.iter().for_each(|at| bytes[at + 40] ^= 1);
+    fs::write(&path, &bytes).unwrap();
+    let mut store = open(&settings);
+    let reports = scan(&mut store);
+    let told = |class| {
+        let headless = |report: &&SpoolReport| matches!(report, SpoolReport::Headless { class: own } if *own == ClassId(class));
+        reports.iter().filter(headless).count()
+    };
+    assert_eq!((told(0), told(1)), (1, 0), "{reports:?}");
+    assert_eq!(found(&reports, 0), [at(1, 0)..at(1, 200)], "all of it");
 }
 
 #[test]
