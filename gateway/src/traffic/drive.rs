@@ -439,6 +439,7 @@ mod tests {
                 at: Tick::ZERO,
                 messages: vec![message],
                 unreadable: 0,
+                forgotten: 0,
                 room: None,
             },
             Tick::ZERO,

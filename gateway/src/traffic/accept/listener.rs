@@ -445,6 +445,7 @@ impl Shared {
             notices,
             door: door.await.ok()?,
             held: false,
+            slowed_permille: 1000,
             will: None,
         })
     }

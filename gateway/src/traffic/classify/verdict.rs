@@ -304,6 +304,12 @@ impl Classifier {
     pub fn take_unreadable(&mut self) -> u32 {
         std::mem::take(&mut self.unreadable)
     }
+
+    /// Topics that were forgotten for want of memory since the last call. They are looked up again when
+    /// they come again.
+    pub fn take_forgotten(&mut self) -> u32 {
+        self.topics.take_forgotten()
+    }
 }
 
 #[cfg(test)]

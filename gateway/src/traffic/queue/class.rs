@@ -117,6 +117,12 @@ impl ClassQueue {
         self.bytes
     }
 
+    /// What a client occupies of it, in bytes.
+    #[must_use]
+    pub fn occupied(&self, client: DoorId) -> u64 {
+        self.clients.occupied(client)
+    }
+
     /// How often its level changed.
     #[must_use]
     pub const fn pressure_changes(&self) -> u64 {

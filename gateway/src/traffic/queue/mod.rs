@@ -48,6 +48,9 @@ pub struct ClassSettings {
     pub replay_topic: Option<String>,
     /// Send as QoS 0 what arrived as QoS 0.
     pub keep_qos0: bool,
+    /// The share of their rate, in 1/1000, at which devices of this class are read while it is under
+    /// pressure; 1000: all of it.
+    pub throttle_permille: u32,
 }
 
 impl ClassSettings {
@@ -71,6 +74,7 @@ impl ClassSettings {
             },
             replay_topic: None,
             keep_qos0: false,
+            throttle_permille: 1000,
         }
     }
 }

@@ -134,6 +134,7 @@ impl World {
             at: self.now,
             messages: vec![message],
             unreadable: 0,
+            forgotten: 0,
             room: None,
         };
         self.relay.arrive(batch, self.now);

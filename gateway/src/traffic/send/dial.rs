@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +31,6 @@ use super::{Link, RemoteSettings, TlsSettings, UplinkSettings, handshake};
 use crate::clock::Clock;
 use crate::traffic::message::Tick;
 
-/// Send buffer of the socket. On a slow link what waits must stand in the gateway, where it can be
-/// re-ordered, and not here; the kernel doubles this for its own bookkeeping and then no longer
-/// grows it. 64 KiB still carry 1 MB a second over a round trip of 60 ms.
-const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// What TLS may hold back in memory besides: one record.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 /// Addresses of one name that are tried at each connect. Clouds give about eight.
@@ -54,6 +51,28 @@ pub(super) struct Dialed {
     pub(super) tls: Option<&'static str>,
     /// When CONNECT was said.
     pub(super) asked: Tick,
+    /// How long its answer took.
+    pub(super) answered_in: Duration,
+    pub(super) send_buffer: SendBuffer,
+}
+
+/// The send buffer of a connection's socket. On a slow link what waits must stand in the gateway, where
+/// it can be re-ordered, and not there.
+#[derive(Debug)]
+pub(super) struct SendBuffer(OwnedFd);
+
+impl SendBuffer {
+    fn of(socket: &TcpStream) -> io::Result<Self> {
+        Ok(Self(socket.as_fd().try_clone_to_owned()?))
+    }
+
+    /// Makes it so large. Bytes that are in it already stay.
+    pub(super) fn resize(&self, bytes: u64) {
+        // The kernel takes half of what it holds, and counts its own bookkeeping in the other half.
+        let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
+        // A connection whose buffer cannot be changed keeps its size; it is only less well-behaved.
+        let _ = SockRef::from(&self.0).set_send_buffer_size(half);
+    }
 }
 
 /// Connects. `turn` counts the tries, so that not each begins with the same address.
@@ -160,9 +179,11 @@ impl<'a> Caller<'a> {
         let tcp = open(address, self.settings)
             .await
             .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
+        let buffer =
+            SendBuffer::of(&tcp).map_err(|error| DialError::Network(Step::Tcp, address, error))?;
         let Some((connector, name, tls)) = &self.tls else {
             *step = Step::Connack;
-            return self.greet(Box::new(tcp), address, None).await;
+            return self.greet(Box::new(tcp), buffer, address, None).await;
         };
         *step = Step::Tls;
         let explain = |error| self.explain(Step::Tls, address, error, tls);
@@ -174,7 +195,7 @@ impl<'a> Caller<'a> {
             .map_err(explain)?;
         let version = stream.get_ref().1.protocol_version().map(version_name);
         *step = Step::Connack;
-        self.greet(Box::new(stream), address, version).await
+        self.greet(Box::new(stream), buffer, address, version).await
     }
 
     fn explain(
@@ -194,6 +215,7 @@ impl<'a> Caller<'a> {
     async fn greet(
         &self,
         mut stream: Box<dyn Stream>,
+        send_buffer: SendBuffer,
         address: SocketAddr,
         tls: Option<&'static str>,
     ) -> Result<Dialed, DialError> {
@@ -218,6 +240,8 @@ impl<'a> Caller<'a> {
             address,
             tls,
             asked,
+            answered_in: self.clock.now().since(asked),
+            send_buffer,
         })
     }
 
@@ -316,7 +340,6 @@ async fn open(address: SocketAddr, settings: &UplinkSettings) -> io::Result<TcpS
         TcpSocket::new_v6()
     }?;
     socket.set_nodelay(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     // Data that the peer's kernel does not take for this long ends the connection.
     SockRef::from(&socket).set_tcp_user_timeout(Some(settings.ack_timeout))?;
     if let Some(idle) = probe_after(settings.remote.keep_alive) {
