@@ -182,6 +182,16 @@ impl Drive {
                 self.door_event(event);
             }
             // A channel that is closed and empty is always ready, and would never let time pass.
+            // Whatever is busiest, each turn looks at everything: no flood of one kind hides another.
+            for _ in 0..EVENTS_PER_TURN {
+                let Ok(answer) = self.asked.try_recv() else {
+                    break;
+                };
+                drop(answer.send(self.relay.status()));
+            }
+            if let Ok(request) = self.disk.requested.try_recv() {
+                self.obey(request);
+            }
             let links = !(self.events.is_closed() && self.events.is_empty());
             let disk = !(self.disk.reports.is_closed() && self.disk.reports.is_empty());
             let lane = !(self.urgent.is_closed() && self.urgent.is_empty());
@@ -198,6 +208,11 @@ impl Drive {
                 }
                 Ok(()) = phase.changed() => {}
                 () = &mut timer => {}
+            }
+            fill(&mut self.events, &mut events);
+            fill(&mut self.disk.reports, &mut reports);
+            if self.relay.takes_urgent(now) {
+                fill(&mut self.urgent, &mut urgent);
             }
         }
         self.lost = self.relay.finish();
@@ -363,6 +378,15 @@ impl Drive {
             && self.next_rest.is_none()
             && self.rest.is_empty()
             && self.urgent.is_empty()
+    }
+}
+
+/// Takes what stands ready, up to a turn's worth.
+fn fill<T>(from: &mut mpsc::Receiver<T>, turn: &mut Vec<T>) {
+    while turn.len() < EVENTS_PER_TURN
+        && let Ok(one) = from.try_recv()
+    {
+        turn.push(one);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::traffic::message::{QoS, Receipt, sample};
 use crate::traffic::send::tests::uplink;
 use crate::traffic::send::{Ack, LinkEvent, LinkLimits, UplinkSettings};
 
+mod slowing;
 mod spool;
 
 const FIRST: u8 = 0;

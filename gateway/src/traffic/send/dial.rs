@@ -10,7 +10,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use super::answers::first_packet;
 use super::greeting::{Refusal, Welcome, connack, connect};
 use super::no_connection::{DialError, Step};
 use super::secret::Revealed;
+use super::socket::{SendBuffer, Socket};
 use super::tls::client_config;
 use super::{Link, RemoteSettings, TlsSettings, UplinkSettings, handshake};
 use crate::clock::Clock;
@@ -54,25 +54,6 @@ pub(super) struct Dialed {
     /// How long its answer took.
     pub(super) answered_in: Duration,
     pub(super) send_buffer: SendBuffer,
-}
-
-/// The send buffer of a connection's socket. On a slow link what waits must stand in the gateway, where
-/// it can be re-ordered, and not there.
-#[derive(Debug)]
-pub(super) struct SendBuffer(OwnedFd);
-
-impl SendBuffer {
-    fn of(socket: &TcpStream) -> io::Result<Self> {
-        Ok(Self(socket.as_fd().try_clone_to_owned()?))
-    }
-
-    /// Makes it so large. Bytes that are in it already stay.
-    pub(super) fn resize(&self, bytes: u64) {
-        // The kernel takes half of what it holds, and counts its own bookkeeping in the other half.
-        let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
-        // A connection whose buffer cannot be changed keeps its size; it is only less well-behaved.
-        let _ = SockRef::from(&self.0).set_send_buffer_size(half);
-    }
 }
 
 /// Connects. `turn` counts the tries, so that not each begins with the same address.
@@ -179,8 +160,10 @@ impl<'a> Caller<'a> {
         let tcp = open(address, self.settings)
             .await
             .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
-        let buffer =
-            SendBuffer::of(&tcp).map_err(|error| DialError::Network(Step::Tcp, address, error))?;
+        let tcp = Socket::new(tcp);
+        let buffer = tcp
+            .send_buffer()
+            .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
         let Some((connector, name, tls)) = &self.tls else {
             *step = Step::Connack;
             return self.greet(Box::new(tcp), buffer, address, None).await;

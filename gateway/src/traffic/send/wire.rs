@@ -19,10 +19,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::answers::{self, Broken, End};
-use super::dial::{Dialed, SendBuffer, Stream};
+use super::dial::{Dialed, Stream};
 use super::outbox::Outbox;
 use super::pairing::Ending;
 use super::pulse::{Beat, Pulse};
+use super::socket::SendBuffer;
 use super::throat::Throat;
 use super::{Ack, Link, LinkCommand, LinkEvent, reason};
 use crate::clock::Clock;

@@ -190,9 +190,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 unrested_bytes += bytes;
             }
             if unrested_bytes >= BYTES_PER_TURN {
-                // What was read is in the buffer and taken next time: nothing waits for it here.
                 unrested_bytes = 0;
-                tokio::task::yield_now().await;
+                rest().await;
             }
             if let Err(ending) = turn.and_then(|turn| self.take_turn(&turn)) {
                 self.out.drain(..self.written);
@@ -461,6 +460,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.set_timer(Tick::NEVER);
         Ok(())
     }
+}
+
+/// Lets the tasks run that wait for the processor.
+async fn rest() {
+    let mut rested = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut rested, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Ready when the shutdown is as far as `phase`. Its sender gone counts as the end.

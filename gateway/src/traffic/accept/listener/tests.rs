@@ -6,6 +6,7 @@
 )]
 
 mod devices;
+mod floods;
 mod fuzz;
 mod limits;
 mod sessions;
