@@ -31,6 +31,7 @@ mod configuration;
 mod crash;
 mod disk;
 mod disk_quota;
+mod floods;
 mod from_a_broker;
 mod from_devices;
 mod held;

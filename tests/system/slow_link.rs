@@ -119,11 +119,6 @@ impl Load {
                 .entry(number)
                 .or_insert(alarm.at.duration_since(self.alarms[number]));
         }
-        for (n, d) in &delays {
-            if *d > Duration::from_millis(250) {
-                println!("DEBUG alarm {n} {d:?}");
-            }
-        }
         let mut delays: Vec<_> = delays.into_values().collect();
         delays.sort_unstable();
         delays
@@ -153,7 +148,6 @@ fn quantile(sorted: &[Duration], permille: usize) -> Duration {
 }
 
 fn show(name: &str, delays: &[Duration]) {
-    println!("DEBUG {:?}", &delays[delays.len() - 8..]);
     println!(
         "{name}: {} alarms, p50 {:?}, p99 {:?}, max {:?}",
         delays.len(),

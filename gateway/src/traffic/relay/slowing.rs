@@ -10,9 +10,9 @@ use super::super::message::{ClassId, DoorId, Tick};
 use super::super::queue::pressure::Level;
 use super::Relay;
 
-/// What one sender may occupy of the first class before its next batch waits: two batches, some
+/// What one sender may occupy of the first class before its next batch waits: one batch, some
 /// hundred alarms, which pass in milliseconds.
-const FIRST_CLASS_BYTES_MAX: u64 = 128 * 1024;
+const FIRST_CLASS_BYTES_MAX: u64 = 64 * 1024;
 /// The longest that it waits: the queue has room, and on a slow link so much may stay for long.
 const TURN_KEPT_MAX: Duration = Duration::from_millis(250);
 

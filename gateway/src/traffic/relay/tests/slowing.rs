@@ -87,7 +87,6 @@ fn does_a_sender_of_much_of_the_first_class_wait_for_its_next_turn() {
         turns.try_take().is_some()
     };
     assert!(bring(&mut world, 60_000), "a little");
-    assert!(bring(&mut world, 60_000), "a little more");
     assert!(!bring(&mut world, 60_000), "much");
     world.wait(Duration::from_millis(200));
     let sent = world.turn();
