@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +27,8 @@ pub(crate) struct BrokerOptions {
     pub(crate) tls: Option<TlsFiles>,
     /// Further lines of the broker's configuration.
     pub(crate) lines: Vec<String>,
+    /// Runs in this network namespace, on all its addresses; this is the one for who watches.
+    pub(crate) namespace: Option<(String, Ipv4Addr)>,
 }
 
 /// The files of a broker's TLS port (PEM).
@@ -44,6 +46,7 @@ pub(crate) struct Broker {
     port: u16,
     tls_port: u16,
     login: Option<(String, String)>,
+    namespace: Option<(String, Ipv4Addr)>,
 }
 
 /// How a broker is stopped.
@@ -69,6 +72,7 @@ impl Broker {
             port: free_port(),
             tls_port: free_port(),
             login: options.login.clone(),
+            namespace: options.namespace.clone(),
         };
         broker.configure(options);
         broker.run();
@@ -84,7 +88,8 @@ impl Broker {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        let address = self.namespace.as_ref().map(|(_, address)| *address);
+        SocketAddr::from((address.unwrap_or(Ipv4Addr::LOCALHOST), self.port))
     }
 
     /// Stops it; its port stays its own for [`Self::run`].
@@ -106,7 +111,15 @@ impl Broker {
             .append(true)
             .open(self.folder.path().join("mosquitto.log"))
             .unwrap();
-        let child = Command::new(mosquitto())
+        let mut command = Command::new("ip");
+        match &self.namespace {
+            Some((name, _)) => command.args(["netns", "exec", name]).arg(mosquitto()),
+            None => {
+                command = Command::new(mosquitto());
+                &mut command
+            }
+        };
+        let child = command
             .arg("-c")
             .arg(self.folder.path().join("mosquitto.conf"))
             .stdin(Stdio::null())
@@ -157,7 +170,11 @@ impl Broker {
             assert!(output.status.success(), "{output:?}");
             writeln!(text, "password_file {}", file.display()).unwrap();
         }
-        writeln!(text, "listener {} 127.0.0.1", self.port).unwrap();
+        let bind = match self.namespace {
+            Some(_) => "0.0.0.0",
+            None => "127.0.0.1",
+        };
+        writeln!(text, "listener {} {bind}", self.port).unwrap();
         if let Some(tls) = &options.tls {
             write!(
                 text,

@@ -3,7 +3,7 @@
 //! The first rooms are what the tests stand on: `broker` runs mosquitto, `gateway` runs `tidegate`,
 //! `proxy` stands between the two and makes faults, `device` sends, `subscriber` is the far end,
 //! `site` puts them together. `spool_load`, `spool_far` and `spool_site` are the same for many
-//! messages and several lives of one gateway, and `disk_mount` is a small disk. The others are the tests, by what they ask. Everything runs on
+//! messages and several lives of one gateway, `disk_mount` is a small disk, and `network` a narrow link. The others are the tests, by what they ask. Everything runs on
 //! loopback; each test has its own processes and folders.
 
 #![allow(
@@ -16,6 +16,7 @@ mod certificates;
 mod device;
 mod disk_mount;
 mod gateway;
+mod network;
 mod proxy;
 mod site;
 mod spool_far;
@@ -30,6 +31,7 @@ mod configuration;
 mod crash;
 mod disk;
 mod disk_quota;
+mod floods;
 mod from_a_broker;
 mod from_devices;
 mod held;
@@ -42,6 +44,7 @@ mod own_tools;
 mod restarts;
 mod shutdown;
 mod simulation;
+mod slow_link;
 mod slow_uplink;
 mod source_login;
 mod spool_commands;

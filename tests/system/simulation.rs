@@ -442,6 +442,7 @@ impl World {
         for (lane, messages) in self.lanes.iter_mut().zip([urgent, rest]) {
             let batch = Batch {
                 messages,
+                forgotten: 0,
                 room: None,
                 ..batch
             };

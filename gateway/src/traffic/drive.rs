@@ -183,6 +183,16 @@ impl Drive {
                 self.door_event(event);
             }
             // A channel that is closed and empty is always ready, and would never let time pass.
+            // Whatever is busiest, each turn looks at everything: no flood of one kind hides another.
+            for _ in 0..EVENTS_PER_TURN {
+                let Ok(answer) = self.asked.try_recv() else {
+                    break;
+                };
+                drop(answer.send(self.relay.status()));
+            }
+            if let Ok(request) = self.disk.requested.try_recv() {
+                self.obey(request);
+            }
             let links = !(self.events.is_closed() && self.events.is_empty());
             let disk = !(self.disk.reports.is_closed() && self.disk.reports.is_empty());
             let lane = !(self.urgent.is_closed() && self.urgent.is_empty());
@@ -199,6 +209,11 @@ impl Drive {
                 }
                 Ok(()) = phase.changed() => {}
                 () = &mut timer => {}
+            }
+            fill(&mut self.events, &mut events);
+            fill(&mut self.disk.reports, &mut reports);
+            if self.relay.takes_urgent(now) {
+                fill(&mut self.urgent, &mut urgent);
             }
         }
         self.lost = self.relay.finish();
@@ -368,6 +383,15 @@ impl Drive {
     }
 }
 
+/// Takes what stands ready, up to a turn's worth.
+fn fill<T>(from: &mut mpsc::Receiver<T>, turn: &mut Vec<T>) {
+    while turn.len() < EVENTS_PER_TURN
+        && let Ok(one) = from.try_recv()
+    {
+        turn.push(one);
+    }
+}
+
 fn tell_ledger(relay: &Relay) {
     let waiting = relay.waiting();
     for (account, waiting) in relay.ledger().accounts().iter().zip(waiting) {
@@ -443,6 +467,7 @@ mod tests {
                 at: Tick::ZERO,
                 messages: vec![message],
                 unreadable: 0,
+                forgotten: 0,
                 room: None,
             },
             Tick::ZERO,

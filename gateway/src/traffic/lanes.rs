@@ -3,7 +3,8 @@
 //!
 //! Two lanes lead from the doors to the relay, so that an urgent message overtakes already there.
 //! A door that cannot put a batch into the lane of the rest keeps reading as far as its own bound
-//! allows, so that an urgent message behind bulk still gets through.
+//! allows, so that an urgent message behind bulk still gets through. Each connection takes turns: it
+//! has one batch in a lane at a time, so that one which floods is followed by all others.
 
 use std::sync::Arc;
 
@@ -38,8 +39,52 @@ pub struct Batch {
     pub messages: Vec<Message>,
     /// Payloads that a rule's condition could not read since the door's last batch.
     pub unreadable: u32,
-    /// Its bytes in the lane, free again when the relay has taken it in; see [`Place::put`].
-    pub room: Option<OwnedSemaphorePermit>,
+    /// Topics that its door forgot since its last batch, for want of memory.
+    pub forgotten: u32,
+    /// What it takes of the lane, free again when the relay has taken it in; see [`Place::put`].
+    pub room: Option<Room>,
+}
+
+/// What a batch takes of its lane; dropping it makes it free.
+#[derive(Debug)]
+pub struct Room {
+    _bytes: OwnedSemaphorePermit,
+    turn: Option<Turn>,
+}
+
+impl Room {
+    /// Frees all but the turn of its sender, which can be given back later.
+    #[must_use]
+    pub fn into_turn(self) -> Option<Turn> {
+        self.turn
+    }
+}
+
+/// One connection's turns in one lane.
+#[derive(Clone, Debug)]
+pub struct Turns(Arc<Semaphore>);
+
+/// The turn of one connection: until it is dropped, the connection puts no other batch into the lane.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "it is kept")] OwnedSemaphorePermit);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Turns {
+    /// The turn, if the connection has no batch in the lane.
+    #[must_use]
+    pub fn try_take(&self) -> Option<Turn> {
+        Arc::clone(&self.0).try_acquire_owned().ok().map(Turn)
+    }
+
+    /// Waits for it. Cancel safe. It is never closed, so that there always comes one.
+    pub async fn take(self) -> Option<Turn> {
+        self.0.acquire_owned().await.ok().map(Turn)
+    }
 }
 
 /// A door's end of one lane.
@@ -119,9 +164,12 @@ impl Lane {
 }
 
 impl Place {
-    /// Puts the batch into the lane.
-    pub fn put(self, mut batch: Batch) {
-        batch.room = Some(self.room);
+    /// Puts the batch of a connection whose turn it is into the lane.
+    pub fn put(self, mut batch: Batch, turn: Option<Turn>) {
+        batch.room = Some(Room {
+            _bytes: self.room,
+            turn,
+        });
         self.slot.send(batch);
     }
 }
@@ -169,6 +217,11 @@ pub enum Notice {
     Held,
     /// Nothing of this door is held any more: read on.
     Released,
+    /// Read on at this share of the rate at which messages came; 1000: as they come.
+    Slowed {
+        /// The share, in 1/1000.
+        permille: u32,
+    },
 }
 
 /// What a door tells the relay about itself.
@@ -177,7 +230,7 @@ pub enum DoorEvent {
     /// A new sender. The relay answers with its id.
     Open {
         /// Where its notices go. The relay never waits: a full channel closes the door, so its
-        /// capacity must be at least the door's unanswered messages plus two.
+        /// capacity must be at least the door's unanswered messages plus a few.
         notices: mpsc::Sender<Vec<Notice>>,
         /// How the sender is called in logs.
         client: std::sync::Arc<str>,
@@ -233,6 +286,7 @@ mod tests {
             at: Tick::ZERO,
             messages: Vec::new(),
             unreadable: 0,
+            forgotten: 0,
             room: None,
         }
     }
@@ -241,7 +295,9 @@ mod tests {
     async fn is_a_lane_bounded_in_bytes_and_does_a_larger_batch_go_alone() {
         let (lane, mut taken) = Lane::new(REST_LANE_BATCHES);
         for _ in 0..2 {
-            lane.try_reserve(LANE_BYTES_MAX / 2).unwrap().put(batch());
+            lane.try_reserve(LANE_BYTES_MAX / 2)
+                .unwrap()
+                .put(batch(), None);
         }
         assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Full);
         drop(taken.recv().await);
@@ -253,12 +309,25 @@ mod tests {
             () = std::future::ready(()) => {}
         }
         drop(taken.recv().await);
-        larger.await.unwrap().put(batch());
+        larger.await.unwrap().put(batch(), None);
         assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Full);
         drop(taken.recv().await);
         assert!(lane.try_reserve(1).is_ok());
         drop(taken);
         assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Closed);
         assert!(lane.reserve(1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn is_a_turn_over_when_its_batch_is_taken_in() {
+        let (lane, mut taken) = Lane::new(REST_LANE_BATCHES);
+        let turns = Turns::default();
+        let turn = turns.try_take();
+        assert!(turn.is_some() && turns.try_take().is_none());
+        lane.try_reserve(1).unwrap().put(batch(), turn);
+        let batch = taken.recv().await.unwrap();
+        assert!(turns.try_take().is_none());
+        drop(batch);
+        assert!(turns.try_take().is_some());
     }
 }

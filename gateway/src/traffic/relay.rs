@@ -11,6 +11,7 @@ mod doubles;
 mod outbound;
 mod reports;
 mod setbacks;
+mod slowing;
 mod spooling;
 mod status;
 mod thinning;
@@ -35,6 +36,7 @@ use disk::Spooling;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
 use setbacks::Setbacks;
+use slowing::Slowing;
 use thinning::Thinning;
 
 /// What the relay needs to know.
@@ -71,11 +73,14 @@ pub struct Relay {
     doubles: Doubles,
     setbacks: Setbacks,
     thinning: Thinning,
+    slowing: Slowing,
     delivered: u64,
     ledger: Ledger,
     epoch: u64,
     sequence: u64,
     unreadable: u64,
+    /// Topics that doors forgot.
+    forgotten: u64,
     /// Something ended or a share changed since held messages were last looked at.
     room_made: bool,
     observed: Tick,
@@ -92,8 +97,9 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 /// Buffered messages waiting beyond this part of the memory brake the lane of the rest: a sender that
 /// is acknowledged at admission would otherwise outrun any uplink until the oldest is shed.
 const BRAKE_DIVISOR: u64 = 32;
-/// The longest time that the brake keeps a batch in the lane.
-pub const BRAKE_MAX: Duration = Duration::from_millis(250);
+/// The longest time that the brake keeps a batch in the lane, those of senders that do no harm among
+/// them. Each sender has one there, so that the one which floods brings 1.3 MiB a second.
+pub const BRAKE_MAX: Duration = Duration::from_millis(50);
 /// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
 /// as that takes it is fast enough.
 const UNWRITTEN_DIVISOR: u64 = 8;
@@ -132,6 +138,7 @@ impl Relay {
             doubles: Doubles::default(),
             setbacks: Setbacks::default(),
             thinning: Thinning::new(&classes),
+            slowing: Slowing::default(),
             delivered: 0,
             ledger: Ledger::new(names),
             memory_bytes_max: settings.memory_bytes_max,
@@ -139,6 +146,7 @@ impl Relay {
             epoch: settings.epoch,
             sequence: 0,
             unreadable: 0,
+            forgotten: 0,
             room_made: false,
             observed: Tick::ZERO,
             ends: Vec::new(),
@@ -175,6 +183,10 @@ impl Relay {
     /// Takes a batch in.
     pub fn arrive(&mut self, batch: Batch, now: Tick) {
         self.unreadable += u64::from(batch.unreadable);
+        self.forgotten += u64::from(batch.forgotten);
+        if let Some(last) = batch.messages.last() {
+            self.senders.note(batch.door, last.class);
+        }
         for mut message in batch.messages {
             self.sequence += 1;
             message.epoch = self.epoch;
@@ -187,6 +199,7 @@ impl Relay {
                 self.take_in(message, now);
             }
         }
+        self.end_turn(batch.door, batch.room, now);
         self.settle();
     }
 
@@ -211,6 +224,7 @@ impl Relay {
             }
         }
         self.queues.mark(now);
+        self.give_turns_back(now);
         self.settle();
     }
 
@@ -233,6 +247,7 @@ impl Relay {
             .min(self.replays_at(now))
             .min(self.setbacks.deadline())
             .min(self.thinning.deadline())
+            .min(self.slowing.deadline())
     }
 
     /// Whether the lane of the first class may be drained now: not while more of it is held than
@@ -541,6 +556,7 @@ impl Relay {
         }
         self.queues.observe(now, &mut self.ends);
         self.tell_unreadable(now);
+        self.slow_senders();
     }
 
     /// Ends what ended: counted, given back, its sender answered.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::lanes::{Answer, Notice};
-use super::message::{DoorId, Receipt, Tick};
+use super::message::{ClassId, DoorId, Receipt, Tick};
 
 /// All senders.
 #[derive(Debug, Default)]
@@ -30,6 +30,10 @@ struct Sender {
     held: usize,
     /// What was put into a lane before this was withdrawn.
     withdrawn: Option<Tick>,
+    /// The class of its last message below the first class, or the first.
+    class: ClassId,
+    /// The share of its rate, in 1/1000, at which it is read, as it was told.
+    slowed_permille: u32,
 }
 
 impl Senders {
@@ -46,6 +50,8 @@ impl Senders {
             notices: Vec::new(),
             held: 0,
             withdrawn: None,
+            class: ClassId::FIRST,
+            slowed_permille: 1000,
         });
         DoorId {
             index,
@@ -84,6 +90,37 @@ impl Senders {
     pub fn is_withdrawn(&self, id: DoorId, at: Tick) -> bool {
         let withdrawn = self.get(id).and_then(|sender| sender.withdrawn);
         withdrawn.is_some_and(|until| at <= until)
+    }
+
+    /// Notes the class of a sender's last message.
+    pub fn note(&mut self, id: DoorId, class: ClassId) {
+        if class == ClassId::FIRST {
+            return;
+        }
+        if let Some(sender) = self.get_mut(id) {
+            sender.class = class;
+        }
+    }
+
+    /// Tells devices at what share of their rate, in 1/1000, they are read, by the class that they
+    /// send. Alarms say nothing of that: a device that sends none else is not slowed.
+    pub fn slow(&mut self, share_permille: impl Fn(ClassId) -> u32) {
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            let generation = slot.generation;
+            let Some(sender) = slot.sender.as_mut().filter(|sender| !sender.site) else {
+                continue;
+            };
+            let permille = match sender.class {
+                ClassId::FIRST => 1000,
+                class => share_permille(class),
+            };
+            if std::mem::replace(&mut sender.slowed_permille, permille) != permille {
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                let id = DoorId { index, generation };
+                self.tell(id, Notice::Slowed { permille });
+            }
+        }
     }
 
     /// Counts a message as held; the first one stops its sender.

@@ -44,6 +44,8 @@ pub struct Status {
     pub unreadable: u64,
     /// How often a message was set aside so that others pass, since the start.
     pub setbacks: u64,
+    /// Topics that were forgotten for want of memory, since the start.
+    pub forgotten_topics: u64,
 }
 
 /// One class: its account in the ledger, and where its messages are now.
@@ -364,6 +366,7 @@ pub(crate) fn sample() -> Status {
         },
         unreadable: 2,
         setbacks: 1,
+        forgotten_topics: 2,
     }
 }
 

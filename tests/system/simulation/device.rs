@@ -162,6 +162,7 @@ impl Device {
                 Notice::Returned { .. } => {}
                 Notice::Held => self.held_since = Some(now),
                 Notice::Released => self.held_since = None,
+                Notice::Slowed { .. } => {}
                 Notice::Answer { token, answer } => self.answered(token, answer),
             }
         }
@@ -212,6 +213,7 @@ impl Device {
             at,
             messages,
             unreadable: 0,
+            forgotten: 0,
             room: None,
         })
     }

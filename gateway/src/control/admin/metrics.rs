@@ -90,6 +90,12 @@ impl Page<'_> {
             "Messages that the upstream refused or that broke a connection, and that were set aside so that others pass",
             None,
             [(ONE, status.setbacks)],
+        )?;
+        self.counter(
+            "tidegate_forgotten_topics",
+            "Topics forgotten for want of memory; each is looked up in the rules when it comes again",
+            None,
+            [(ONE, status.forgotten_topics)],
         )
     }
 

@@ -26,6 +26,14 @@ const WEIGHT: Range<u32> = Range {
     why: "a share against the other classes: 0 would starve it, more than 1000 the others",
 };
 
+/// The share of their rate at which devices are read under pressure.
+const THROTTLE: Range<u32> = Range {
+    default: 1000,
+    least: 10,
+    most: 1000,
+    why: "a share of the rate at which devices send: 1 slows nobody, and 0 would stop them",
+};
+
 /// How long a class or a rule finds a message worth sending.
 pub(super) const TTL: Range<Duration> = Range {
     default: Duration::from_secs(7 * 86_400),
@@ -130,6 +138,7 @@ fn settings(s: &mut Section<'_, '_, '_>, memory_bytes_max: u64) -> ClassSettings
         order: s.choice("order", unsaid.order, &order),
         replay_topic: template::read(s, "replay_topic"),
         keep_qos0: s.choice("qos0", unsaid.keep_qos0, &qos0),
+        throttle_permille: s.share("throttle", &THROTTLE),
         ..unsaid
     }
 }

@@ -78,6 +78,13 @@ const TOPIC_ALIAS_MAX: Range<u16> = Range {
     why: "each alias of each connection remembers a topic",
 };
 
+const CLIENT_RATE_MAX: Range<u32> = Range {
+    default: 0,
+    least: 1,
+    most: 1_000_000,
+    why: "messages a second; leave it out for no limit",
+};
+
 const KEEP_ALIVE_MAX: Range<Duration> = Range {
     default: Duration::from_secs(20 * 60),
     least: Duration::from_secs(5),
@@ -117,6 +124,7 @@ fn settings(s: &mut Section<'_, '_, '_>) -> ListenerSettings {
         packet_bytes_max: packet_bytes(s.size("packet_max", &PACKET_MAX)),
         receive_max: s.integer("receive_max", &RECEIVE_MAX),
         connection_bytes_max: s.size("connection_bytes_max", &CONNECTION_BYTES_MAX),
+        client_rate_max: s.optional_integer("client_rate_max", &CLIENT_RATE_MAX),
         topic_alias_max: s.integer("topic_alias_max", &TOPIC_ALIAS_MAX),
         keep_alive_max: s.time("keep_alive_max", &KEEP_ALIVE_MAX),
         hold_max: s.time("hold_max", &HOLD_MAX),

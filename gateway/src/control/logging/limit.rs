@@ -23,8 +23,8 @@ const BURST: u64 = 40;
 const PER_MINUTE: u64 = 9;
 /// Lines at once from one place in the code.
 const PLACE_BURST: u64 = 10;
-/// Lines a minute from one place after that, so that one chatterer leaves room for others.
-const PLACE_PER_MINUTE: u64 = 4;
+/// Lines a minute from one place after that, so that several chatterers leave room for what is new.
+const PLACE_PER_MINUTE: u64 = 1;
 /// Of [`BURST`], kept for errors: those must not drown in warnings.
 const ERROR_RESERVE: u64 = 3;
 /// How much of a line is kept as an example, in characters.
@@ -234,6 +234,61 @@ mod tests {
             "990 lines were left out of this log in the last minute; 990 like: Client 10 talks";
         assert_eq!(text.matches(told).count(), 1, "{text}");
         assert_eq!(text.lines().count(), 11);
+    }
+
+    /// The places in the code that speak in `work`.
+    fn places(work: impl FnOnce()) -> Vec<Identifier> {
+        #[derive(Clone, Default)]
+        struct Places(Arc<Mutex<Vec<Identifier>>>);
+        impl<S: Subscriber> Layer<S> for Places {
+            fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+                self.0.lock().unwrap().push(event.metadata().callsite());
+            }
+        }
+        let places = Places::default();
+        let subscriber = tracing_subscriber::registry().with(places.clone());
+        tracing::subscriber::with_default(subscriber, work);
+        places.0.lock().unwrap().clone()
+    }
+
+    /// Floods of everything that a sender or the upstream can make the gateway say, for an hour.
+    #[test]
+    fn are_there_ten_lines_a_minute_at_most_however_many_kinds_of_flood() {
+        let places = places(|| {
+            tracing::warn!("a malformed packet");
+            tracing::warn!("a refused message");
+            tracing::warn!("a dead letter");
+            tracing::info!("a change of pressure");
+            tracing::info!("a client that is taken over");
+        });
+        let mut book = Book::new(Tick::ZERO);
+        let mut now = Tick::ZERO;
+        let mut told = vec![0; places.len()];
+        for minute in 0..60 {
+            let mut lines = 0;
+            for _ in 0..600 {
+                now = now.after(Duration::from_millis(100));
+                for (place, told) in places.iter().zip(&mut told) {
+                    for _ in 0..20 {
+                        if book.admit(place.clone(), false, now) {
+                            lines += 1;
+                            *told += 1;
+                        } else {
+                            book.leave_out(place.clone(), String::new);
+                        }
+                    }
+                }
+            }
+            lines += u64::from(book.summary().is_some());
+            assert!(
+                minute == 0 || lines <= 10,
+                "{lines} lines in minute {minute}"
+            );
+        }
+        assert!(
+            told.iter().all(|told| *told > 30),
+            "who is never heard: {told:?}"
+        );
     }
 
     #[test]

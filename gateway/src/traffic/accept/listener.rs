@@ -449,6 +449,7 @@ impl Shared {
             notices,
             door: door.await.ok()?,
             held: false,
+            slowed_permille: 1000,
             will: None,
         })
     }

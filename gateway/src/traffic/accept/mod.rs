@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod encode;
 pub mod listener;
+mod pace;
 pub mod session;
 pub mod source;
 
@@ -41,6 +42,8 @@ pub struct ListenerSettings {
     pub receive_max: u16,
     /// Most bytes of one connection that may be unanswered or held before reading pauses.
     pub connection_bytes_max: u64,
+    /// Messages a second that are read of one client; `None`: as many as come.
+    pub client_rate_max: Option<u32>,
     /// Topic aliases a client may use (MQTT 5, 3.2.2.3.8).
     pub topic_alias_max: u16,
     /// Longest keep-alive; a client that asks for more, or for none, is told this one (MQTT 5) or

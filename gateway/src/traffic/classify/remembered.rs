@@ -79,6 +79,8 @@ pub(super) struct Topics {
     young: Generation,
     old: Generation,
     budget: Arc<Budget>,
+    /// Topics that gave way to others since somebody asked.
+    forgotten: u32,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +99,7 @@ impl Topics {
             young: Generation::default(),
             old: Generation::default(),
             budget,
+            forgotten: 0,
         }
     }
 
@@ -112,6 +115,11 @@ impl Topics {
             self.last_topic.push_str(topic);
         }
         &self.last
+    }
+
+    /// How many topics were forgotten since the last call.
+    pub(super) fn take_forgotten(&mut self) -> u32 {
+        std::mem::take(&mut self.forgotten)
     }
 
     #[cfg(test)]
@@ -132,6 +140,8 @@ impl Topics {
         let bytes = known.memory_bytes();
         if self.budget.take(bytes) || (self.forget_half() && self.budget.take(bytes)) {
             self.young.insert(print, known.clone());
+        } else {
+            self.forgotten = self.forgotten.saturating_add(1);
         }
         known
     }
@@ -144,6 +154,8 @@ impl Topics {
         }
         let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
         self.budget.give_back(forgotten.bytes);
+        let count = u32::try_from(forgotten.topics.len()).unwrap_or(u32::MAX);
+        self.forgotten = self.forgotten.saturating_add(count);
         forgotten.bytes > 0
     }
 }

@@ -304,6 +304,12 @@ impl Classifier {
     pub fn take_unreadable(&mut self) -> u32 {
         std::mem::take(&mut self.unreadable)
     }
+
+    /// Topics that were forgotten for want of memory since the last call. They are looked up again when
+    /// they come again.
+    pub fn take_forgotten(&mut self) -> u32 {
+        self.topics.take_forgotten()
+    }
 }
 
 #[cfg(test)]
@@ -498,6 +504,13 @@ pub(super) mod tests {
         let held: u64 = doors.iter().map(|door| door.topics.held_bytes()).sum();
         assert_eq!(held + rules.budget.left_bytes(), bytes_max);
         assert!(held > bytes_max / 4, "{held} bytes remembered");
+        let forgotten = doors.iter_mut().map(Classifier::take_forgotten);
+        let remembered: usize = 80_000 - forgotten.map(|n| n as usize).sum::<usize>();
+        assert!(
+            remembered as u64 * 50 < bytes_max,
+            "{remembered} remembered"
+        );
+        assert!(remembered > 0);
         drop(doors);
         assert_eq!(rules.budget.left_bytes(), bytes_max, "given back");
     }

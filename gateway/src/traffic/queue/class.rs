@@ -135,6 +135,12 @@ impl ClassQueue {
         self.bytes
     }
 
+    /// What a client occupies of it, in bytes.
+    #[must_use]
+    pub fn occupied(&self, client: DoorId) -> u64 {
+        self.clients.occupied(client)
+    }
+
     /// How often it entered each level of pressure.
     #[must_use]
     pub const fn pressure_entered(&self) -> [u64; 3] {

@@ -31,8 +31,14 @@ impl Clients {
     /// one message.
     #[must_use]
     pub fn over_share(&self, id: DoorId, bytes: u64, share_max: u64) -> bool {
-        let occupied = self.get(id).map_or(0, |client| client.bytes);
+        let occupied = self.occupied(id);
         occupied > 0 && occupied.saturating_add(bytes) > share_max
+    }
+
+    /// What a client occupies, in bytes.
+    #[must_use]
+    pub fn occupied(&self, id: DoorId) -> u64 {
+        self.get(id).map_or(0, |client| client.bytes)
     }
 
     /// Counts bytes as this client's.

@@ -74,6 +74,9 @@ pub struct ClassSettings {
     pub thin: Option<Duration>,
     /// What a `latest` class says of superseded values; `None`: nothing.
     pub summary: Option<SummarySettings>,
+    /// The share of their rate, in 1/1000, at which devices of this class are read while it is under
+    /// pressure; 1000: all of it.
+    pub throttle_permille: u32,
 }
 
 impl ClassSettings {
@@ -102,6 +105,7 @@ impl ClassSettings {
             every: None,
             thin: None,
             summary: None,
+            throttle_permille: 1000,
         }
     }
 }

@@ -21,6 +21,7 @@ impl Relay {
             spool: self.spool_status(),
             unreadable: self.unreadable,
             setbacks: self.setbacks.total(),
+            forgotten_topics: self.forgotten,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::traffic::send::tests::uplink;
 use crate::traffic::send::{Ack, LinkEvent, LinkLimits, UplinkSettings};
 
 mod latest;
+mod slowing;
 mod spool;
 
 const FIRST: u8 = 0;
@@ -144,6 +145,7 @@ impl World {
             at: self.now,
             messages: vec![message],
             unreadable: 0,
+            forgotten: 0,
             room: None,
         };
         self.relay.arrive(batch, self.now);

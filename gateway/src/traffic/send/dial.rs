@@ -25,15 +25,12 @@ use super::answers::first_packet;
 use super::greeting::{Refusal, Welcome, connack, connect};
 use super::no_connection::{DialError, Step};
 use super::secret::Revealed;
+use super::socket::{SendBuffer, Socket};
 use super::tls::client_config;
 use super::{Link, RemoteSettings, TlsSettings, UplinkSettings, handshake};
 use crate::clock::Clock;
 use crate::traffic::message::Tick;
 
-/// Send buffer of the socket. On a slow link what waits must stand in the gateway, where it can be
-/// re-ordered, and not here; the kernel doubles this for its own bookkeeping and then no longer
-/// grows it. 64 KiB still carry 1 MB a second over a round trip of 60 ms.
-const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// What TLS may hold back in memory besides: one record.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 /// Addresses of one name that are tried at each connect. Clouds give about eight.
@@ -54,6 +51,9 @@ pub(super) struct Dialed {
     pub(super) tls: Option<&'static str>,
     /// When CONNECT was said.
     pub(super) asked: Tick,
+    /// How long its answer took.
+    pub(super) answered_in: Duration,
+    pub(super) send_buffer: SendBuffer,
 }
 
 /// Connects. `turn` counts the tries, so that not each begins with the same address.
@@ -160,9 +160,13 @@ impl<'a> Caller<'a> {
         let tcp = open(address, self.settings)
             .await
             .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
+        let tcp = Socket::new(tcp);
+        let buffer = tcp
+            .send_buffer()
+            .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
         let Some((connector, name, tls)) = &self.tls else {
             *step = Step::Connack;
-            return self.greet(Box::new(tcp), address, None).await;
+            return self.greet(Box::new(tcp), buffer, address, None).await;
         };
         *step = Step::Tls;
         let explain = |error| self.explain(Step::Tls, address, error, tls);
@@ -174,7 +178,7 @@ impl<'a> Caller<'a> {
             .map_err(explain)?;
         let version = stream.get_ref().1.protocol_version().map(version_name);
         *step = Step::Connack;
-        self.greet(Box::new(stream), address, version).await
+        self.greet(Box::new(stream), buffer, address, version).await
     }
 
     fn explain(
@@ -194,6 +198,7 @@ impl<'a> Caller<'a> {
     async fn greet(
         &self,
         mut stream: Box<dyn Stream>,
+        send_buffer: SendBuffer,
         address: SocketAddr,
         tls: Option<&'static str>,
     ) -> Result<Dialed, DialError> {
@@ -218,6 +223,8 @@ impl<'a> Caller<'a> {
             address,
             tls,
             asked,
+            answered_in: self.clock.now().since(asked),
+            send_buffer,
         })
     }
 
@@ -316,7 +323,6 @@ async fn open(address: SocketAddr, settings: &UplinkSettings) -> io::Result<TcpS
         TcpSocket::new_v6()
     }?;
     socket.set_nodelay(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     // Data that the peer's kernel does not take for this long ends the connection.
     SockRef::from(&socket).set_tcp_user_timeout(Some(settings.ack_timeout))?;
     if let Some(idle) = probe_after(settings.remote.keep_alive) {

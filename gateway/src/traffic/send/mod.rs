@@ -16,6 +16,8 @@ mod pulse;
 mod reason;
 pub mod rtt;
 pub mod secret;
+mod socket;
+mod throat;
 pub mod tls;
 pub mod upstream;
 pub mod window;

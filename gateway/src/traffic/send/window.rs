@@ -28,7 +28,7 @@ const FIRST_CLASS_RESERVE_DIVISOR: usize = 8;
 const MESSAGES_MAX: usize = 16 * 1024;
 /// How much later than the base time an acknowledgement may come because of what we sent before it
 /// (RFC 6817, 2.5, allows up to 100 ms; half of it keeps an alarm's wait behind bulk below notice).
-const TARGET_DELAY: Duration = Duration::from_millis(50);
+pub(super) const TARGET_DELAY: Duration = Duration::from_millis(50);
 
 /// A message in flight.
 #[derive(Debug)]

@@ -23,6 +23,8 @@ use super::dial::{Dialed, Stream};
 use super::outbox::Outbox;
 use super::pairing::Ending;
 use super::pulse::{Beat, Pulse};
+use super::socket::SendBuffer;
+use super::throat::Throat;
 use super::{Ack, Link, LinkCommand, LinkEvent, reason};
 use crate::clock::Clock;
 use crate::traffic::accept::Protocol;
@@ -133,12 +135,16 @@ pub(super) async fn serve(
     clock: Clock,
 ) -> Ended {
     let (reader, writer) = split(dialed.stream);
+    let throat = Throat::new(dialed.answered_in);
+    dialed.send_buffer.resize(throat.bytes());
     let wire = Wire {
         name,
         events,
         clock,
         writer,
         outbox: Outbox::default(),
+        throat,
+        send_buffer: dialed.send_buffer,
         told_bytes: 0,
         received: dialed.received,
         pulse: Pulse::new(keep_alive, clock.now()),
@@ -153,6 +159,8 @@ struct Wire<'a> {
     clock: Clock,
     writer: WriteHalf<Box<dyn Stream>>,
     outbox: Outbox,
+    throat: Throat,
+    send_buffer: SendBuffer,
     /// The last total of [`LinkEvent::Written`].
     told_bytes: u64,
     received: BytesMut,
@@ -236,6 +244,10 @@ impl Wire<'_> {
         written.map_err(Ended::Failed)?;
         self.pulse.sent(self.clock.now(), self.outbox.ping_waits());
         let (Name { link, attempt, .. }, total) = (self.name, self.outbox.total());
+        let (more, now) = (self.outbox.is_busy(), self.clock.now());
+        if let Some(bytes) = self.throat.took(total, more, now) {
+            self.send_buffer.resize(bytes);
+        }
         if total == self.told_bytes {
             return Ok(());
         }

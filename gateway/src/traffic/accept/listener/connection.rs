@@ -23,6 +23,7 @@ use super::registry::Kept;
 use crate::traffic::accept::Protocol;
 use crate::traffic::accept::decode::Fault;
 use crate::traffic::accept::encode::Voice;
+use crate::traffic::accept::pace::Pace;
 use crate::traffic::classify::Classifier;
 use crate::traffic::lanes::{Notice, Phase};
 use crate::traffic::message::Tick;
@@ -33,6 +34,9 @@ const OUT_BYTES_MAX: usize = 64 * 1024;
 /// A pause of this length may make a client leave: it waits for a PINGRESP that cannot come. No
 /// client gives up after less, since this is the shortest keep-alive.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
+/// What is read of a client that always has more before others get the processor: some hundred messages,
+/// a fraction of a millisecond.
+const BYTES_PER_TURN: usize = 64 * 1024;
 /// What the buffer of answers keeps when it is empty.
 const OUT_BYTES_KEPT: usize = 1024;
 
@@ -82,8 +86,8 @@ type Signal = Pin<Box<dyn Future<Output = Phase> + Send>>;
 type Supersession = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum Turn {
-    /// Bytes came.
-    Read,
+    /// So many bytes came.
+    Read(usize),
     /// There is room again for what was read before.
     Resume,
     /// A timer is due.
@@ -116,6 +120,9 @@ pub(super) struct Connection<S> {
     blocked_since: Option<Tick>,
     /// Whole packets may wait in the buffer for room elsewhere.
     stalled: bool,
+    pub(super) pace: Pace,
+    /// Nothing is taken from the client until its pace allows.
+    pub(super) paced: bool,
     /// Nothing is taken from the client, so its silence does not count.
     paused: bool,
     /// Since when nothing is taken for reasons of ours.
@@ -140,6 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         superseded: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let now = shared.clock.now();
+        let mut pace = Pace::new(shared.settings.client_rate_max, agreement.keep_alive, now);
+        pace.slow(kept.slowed_permille, now);
         Self {
             stream,
             label: Arc::clone(&agreement.label),
@@ -151,6 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             written: 0,
             // What came behind CONNECT waits there.
             stalled: true,
+            pace,
+            paced: false,
             paused: false,
             unheard_since: None,
             behind: false,
@@ -175,8 +186,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Serves the client until the connection must end. Unwritten answers stay in `out`.
     pub(super) async fn run(&mut self) -> Ending {
+        let mut unrested_bytes = 0;
         loop {
             let turn = poll_fn(|cx| self.poll_turn(cx)).await;
+            if let Ok(Turn::Read(bytes)) = turn {
+                unrested_bytes += bytes;
+            }
+            if unrested_bytes >= BYTES_PER_TURN {
+                unrested_bytes = 0;
+                rest().await;
+            }
             if let Err(ending) = turn.and_then(|turn| self.take_turn(&turn)) {
                 self.out.drain(..self.written);
                 self.written = 0;
@@ -189,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.shared.clock.now();
         match turn {
             Turn::Due => return self.on_time(now),
-            Turn::Read | Turn::Resume => self.heard = now,
+            Turn::Read(_) | Turn::Resume => self.heard = now,
         }
         self.stalled = self.take_packets(now)?;
         self.buffer.keep_at_most(self.member.buffer_bytes_max());
@@ -197,6 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.unfinished_since.get_or_insert(now);
         }
         self.lanes.unsent.unreadable += self.classifier.take_unreadable();
+        self.lanes.unsent.forgotten += self.classifier.take_forgotten();
         if self.ended && !self.stalled {
             return Err(Ending::Gone);
         }
@@ -210,6 +230,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.write(cx)?;
         if let Poll::Ready(sent) = self.lanes.poll_send(cx) {
             sent?;
+        }
+        if self.paced {
+            self.paced = !self.pace.is_open(self.shared.clock.now());
         }
         self.member.note(self.lanes.unsent.bytes());
         let full = self.is_full();
@@ -228,10 +251,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .buffer
                 .poll_read(&mut self.stream, !full, busy_bytes, cx)
             {
-                Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(Turn::Read)),
+                Poll::Ready(Ok(bytes @ 1..)) => return Poll::Ready(Ok(Turn::Read(bytes))),
                 Poll::Ready(Ok(0)) if self.stalled => self.ended(),
                 Poll::Ready(_) => return Poll::Ready(Err(Ending::Gone)),
-                Poll::Pending => self.behind &= full,
+                Poll::Pending if full => {}
+                Poll::Pending => {
+                    self.behind = false;
+                    if self.pace.is_paced() {
+                        self.pace.caught_up(self.shared.clock.now());
+                    }
+                }
             }
         }
         ready!(self.poll_timer(cx));
@@ -277,6 +306,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Notice::Released => {
                         self.held_since = None;
                         self.kept.held = false;
+                    }
+                    Notice::Slowed { permille } => {
+                        self.kept.slowed_permille = permille;
+                        self.pace.slow(permille, self.shared.clock.now());
                     }
                 }
             }
@@ -363,6 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Protocol::V5 => usize::from(settings.receive_max) * 2,
         };
         self.draining
+            || self.paced
             || self.held_since.is_some()
             || self.member.is_crowded(self.lanes.unsent.bytes())
             || bytes >= settings.connection_bytes_max
@@ -389,9 +423,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Silence, an unfinished packet, holding, deafness, idleness. Each moves on as things happen;
+    /// Silence, an unfinished packet, holding, deafness, idleness, the client's pace. Each moves on as things happen;
     /// the timer is set to the earliest and looks again when it is due.
-    fn deadlines(&self) -> [Tick; 5] {
+    fn deadlines(&self) -> [Tick; 6] {
         let patience = &self.shared.patience;
         let after =
             |since: Option<Tick>, wait: Duration| since.map_or(Tick::NEVER, |at| at.after(wait));
@@ -407,11 +441,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             after(self.held_since, self.shared.settings.hold_max),
             after(self.blocked_since, patience.write),
             after(idle, patience.idle),
+            if self.paced {
+                self.pace.opens_at()
+            } else {
+                Tick::NEVER
+            },
         ]
     }
 
     fn on_time(&mut self, now: Tick) -> Result<(), Ending> {
-        let [silence, unfinished, held, blocked, idle] = self.deadlines();
+        let [silence, unfinished, held, blocked, idle, _] = self.deadlines();
         if held <= now {
             return Err(Ending::HeldTooLong);
         }
@@ -431,6 +470,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.set_timer(Tick::NEVER);
         Ok(())
     }
+}
+
+/// Lets the tasks run that wait for the processor.
+async fn rest() {
+    let mut rested = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut rested, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Ready when the shutdown is as far as `phase`. Its sender gone counts as the end.

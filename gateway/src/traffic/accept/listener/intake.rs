@@ -14,7 +14,7 @@ use crate::traffic::accept::session::{Arrival, RELEASES_MAX, Reply, Sent, finger
 use crate::traffic::accept::{Protocol, SubscribePolicy};
 use crate::traffic::classify::Verdict;
 use crate::traffic::lanes::{Answer, Refusal};
-use crate::traffic::message::{Body, Message, QoS, Receipt, Tick};
+use crate::traffic::message::{Body, ClassId, Message, QoS, Receipt, Tick};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes whole packets from the buffer while there is room for what they bring. True: it
@@ -148,6 +148,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     #[inline]
     fn admit(&mut self, topic: &str, publish: &Publish<'_>, token: Option<u32>, now: Tick) {
         let verdict = self.classifier.classify(topic, publish.payload);
+        self.pace.took(verdict.class == ClassId::FIRST, now);
+        if self.pace.is_paced() {
+            self.paced = !self.pace.is_open(now);
+        }
         let publisher = publisher_expires(now, publish.expiry_seconds);
         let expires = expires(now, &verdict, publisher);
         let body = Body::new(topic, &publish.forwardable(), publish.payload);

@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::clock::Clock;
-use crate::traffic::lanes::{BATCH_BYTES_MAX, Batch, Lane, Lanes, NoPlace, Place};
+use crate::traffic::lanes::{BATCH_BYTES_MAX, Batch, Lane, Lanes, NoPlace, Place, Turn, Turns};
 use crate::traffic::message::{ClassId, DoorId, Message};
 
 /// The relay has ended: nothing can be handed over any more.
 #[derive(Debug)]
 pub(super) struct RelayGone;
 
-type Reserving = Pin<Box<dyn Future<Output = Option<Place>> + Send>>;
+/// What the end of a lane waits for, which may never come when the relay has ended.
+type Waits<T> = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
 
 /// Both lanes, seen from a connection.
 pub(super) struct LaneEnds {
@@ -34,6 +35,8 @@ pub(super) struct Unsent {
     rest: Waiting,
     /// Payloads that a condition could not read since the last batch.
     pub(super) unreadable: u32,
+    /// Topics that were forgotten since the last batch.
+    pub(super) forgotten: u32,
 }
 
 impl LaneEnds {
@@ -62,8 +65,14 @@ impl LaneEnds {
             urgent,
             rest,
             unreadable,
+            forgotten,
         } = &mut self.unsent;
-        let mut batch = |waiting: &mut Waiting| waiting.batch(self.door, self.clock, unreadable);
+        let mut batch = |waiting: &mut Waiting| {
+            let mut batch = waiting.batch(self.door, self.clock)?;
+            batch.unreadable = std::mem::take(unreadable);
+            batch.forgotten = std::mem::take(forgotten);
+            Some(batch)
+        };
         let urgent = self.urgent.poll_send(urgent, &mut batch, cx)?;
         let rest = self.rest.poll_send(rest, &mut batch, cx)?;
         if urgent.is_ready() && rest.is_ready() {
@@ -82,8 +91,8 @@ impl LaneEnds {
         let mut tokens = self.unsent.urgent.drop_tracked(self.door);
         tokens.extend(self.unsent.rest.drop_tracked(self.door));
         // With nothing left to send nobody polls these again, and they would keep a place of others.
-        self.urgent.reserving = None;
-        self.rest.reserving = None;
+        self.urgent.let_go();
+        self.rest.let_go();
         tokens
     }
 }
@@ -124,7 +133,18 @@ impl Unsent {
 
 struct LaneEnd {
     lane: Lane,
-    reserving: Option<Reserving>,
+    turns: Turns,
+    next: Next,
+}
+
+/// How far the next batch is.
+enum Next {
+    /// Nothing is waited for.
+    Idle,
+    /// The last batch is not taken in yet.
+    Turn(Waits<Turn>),
+    /// The lane has no room.
+    Place(Turn, Waits<Place>),
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +168,8 @@ impl LaneEnd {
     fn new(lane: Lane) -> Self {
         Self {
             lane,
-            reserving: None,
+            turns: Turns::default(),
+            next: Next::Idle,
         }
     }
 
@@ -159,29 +180,67 @@ impl LaneEnd {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), RelayGone>> {
         while let Some(parcel) = waiting.parcels.front() {
-            let place = match &mut self.reserving {
-                None => match self.lane.try_reserve(parcel.bytes) {
-                    Ok(place) => place,
-                    Err(NoPlace::Closed) => return Poll::Ready(Err(RelayGone)),
-                    Err(NoPlace::Full) => {
-                        // What is added to this parcel meanwhile has no room of its own: less than
-                        // BATCH_BYTES_MAX, and the lane's number of batches bounds that.
-                        let (lane, bytes) = (self.lane.clone(), parcel.bytes);
-                        self.reserving = Some(Box::pin(async move { lane.reserve(bytes).await }));
-                        continue;
-                    }
-                },
-                Some(reserving) => {
-                    let place = ready!(reserving.as_mut().poll(cx));
-                    self.reserving = None;
-                    place.ok_or(RelayGone)?
-                }
-            };
+            let (turn, place) = ready!(self.poll_place(parcel.bytes, cx))?;
             if let Some(batch) = batch(waiting) {
-                place.put(batch);
+                place.put(batch, Some(turn));
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// This connection's turn, and room for so many bytes.
+    fn poll_place(
+        &mut self,
+        bytes: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Turn, Place), RelayGone>> {
+        let turn = match std::mem::replace(&mut self.next, Next::Idle) {
+            Next::Idle => self.turns.try_take(),
+            Next::Turn(mut turn) => match turn.as_mut().poll(cx) {
+                Poll::Ready(turn) => turn,
+                Poll::Pending => {
+                    self.next = Next::Turn(turn);
+                    return Poll::Pending;
+                }
+            },
+            Next::Place(turn, place) => return self.wait_for_place(turn, place, cx),
+        };
+        let Some(turn) = turn else {
+            self.next = Next::Turn(Box::pin(self.turns.clone().take()));
+            return self.poll_place(bytes, cx);
+        };
+        match self.lane.try_reserve(bytes) {
+            Ok(place) => Poll::Ready(Ok((turn, place))),
+            Err(NoPlace::Closed) => Poll::Ready(Err(RelayGone)),
+            Err(NoPlace::Full) => {
+                // What is added to this parcel meanwhile has no room of its own: less than
+                // BATCH_BYTES_MAX, and the lane's number of batches bounds that.
+                let lane = self.lane.clone();
+                let place = Box::pin(async move { lane.reserve(bytes).await });
+                self.wait_for_place(turn, place, cx)
+            }
+        }
+    }
+
+    fn wait_for_place(
+        &mut self,
+        turn: Turn,
+        mut place: Waits<Place>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Turn, Place), RelayGone>> {
+        match place.as_mut().poll(cx) {
+            Poll::Ready(Some(place)) => Poll::Ready(Ok((turn, place))),
+            Poll::Ready(None) => Poll::Ready(Err(RelayGone)),
+            Poll::Pending => {
+                self.next = Next::Place(turn, place);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for nothing any more.
+    fn let_go(&mut self) {
+        self.next = Next::Idle;
     }
 }
 
@@ -206,7 +265,7 @@ impl Waiting {
         }
     }
 
-    fn batch(&mut self, door: DoorId, clock: Clock, unreadable: &mut u32) -> Option<Batch> {
+    fn batch(&mut self, door: DoorId, clock: Clock) -> Option<Batch> {
         let parcel = self.parcels.pop_front()?;
         self.last_len = parcel.messages.len();
         self.bytes -= parcel.bytes;
@@ -217,7 +276,8 @@ impl Waiting {
             door,
             at: clock.now(),
             messages: parcel.messages,
-            unreadable: std::mem::take(unreadable),
+            unreadable: 0,
+            forgotten: 0,
             room: None,
         })
     }

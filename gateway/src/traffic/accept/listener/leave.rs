@@ -284,6 +284,7 @@ impl Afterlife<'_> {
                 }
                 Notice::Held => self.kept.held = true,
                 Notice::Released => self.kept.held = false,
+                Notice::Slowed { permille } => self.kept.slowed_permille = permille,
             }
         }
     }

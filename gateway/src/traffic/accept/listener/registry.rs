@@ -21,6 +21,8 @@ pub(super) struct Kept {
     pub(super) door: DoorId,
     /// Whether the relay holds messages of this session.
     pub(super) held: bool,
+    /// The share of its rate, in 1/1000, at which the relay wants it read.
+    pub(super) slowed_permille: u32,
     /// The will that waits for its delay, and when that is over.
     pub(super) will: Option<(Will, Tick)>,
 }

@@ -6,6 +6,7 @@
 )]
 
 mod devices;
+mod floods;
 mod fuzz;
 mod limits;
 mod sessions;
@@ -41,6 +42,7 @@ fn settings() -> ListenerSettings {
         connection_bytes_max: 1024 * 1024,
         topic_alias_max: 8,
         keep_alive_max: Duration::from_secs(600),
+        client_rate_max: None,
         hold_max: Duration::from_millis(200),
         topic_bytes_max: 64,
         topic_levels_max: 8,
@@ -146,7 +148,7 @@ impl Site {
     /// Fills the lane of the rest.
     fn block_rest(&self) {
         while let Ok(permit) = self.porter.shared.lanes.rest.try_reserve(0) {
-            permit.put(Batch {
+            let batch = Batch {
                 door: DoorId {
                     index: 0,
                     generation: 0,
@@ -154,8 +156,10 @@ impl Site {
                 at: crate::traffic::message::Tick::ZERO,
                 messages: Vec::new(),
                 unreadable: 0,
+                forgotten: 0,
                 room: None,
-            });
+            };
+            permit.put(batch, None);
         }
     }
 

@@ -17,7 +17,7 @@ use super::{RETRY_MAX, UNANSWERED_MAX, WAITING_BYTES_MAX};
 use crate::clock::Clock;
 use crate::traffic::accept::SourceSettings;
 use crate::traffic::classify::Rules;
-use crate::traffic::lanes::{Batch, DoorEvent, Lanes, Notice, Phase};
+use crate::traffic::lanes::{Batch, DoorEvent, Lane, Lanes, Notice, Phase, Place, Turn, Turns};
 use crate::traffic::message::{DoorId, Message, Tick};
 use crate::traffic::send::backoff::Backoff;
 
@@ -50,6 +50,8 @@ pub(super) struct Connection {
     client_id: String,
     intake: Intake,
     lanes: Lanes,
+    /// In the lane of the first class, and in that of the rest.
+    turns: [Turns; 2],
     clock: Clock,
     phase: watch::Receiver<Phase>,
     door: DoorId,
@@ -91,6 +93,7 @@ impl Connection {
             settings,
             name,
             lanes,
+            turns: Default::default(),
             clock,
             phase,
             door,
@@ -163,12 +166,10 @@ impl Connection {
                     return;
                 };
                 let messages = queue.pop().unwrap_or_default();
-                place.put(batch(
-                    self.door,
-                    self.clock.now(),
-                    messages,
-                    &mut self.intake,
-                ));
+                place.put(
+                    batch(self.door, self.clock.now(), messages, &mut self.intake),
+                    None,
+                );
             }
         }
     }
@@ -225,7 +226,7 @@ impl Connection {
     }
 
     async fn serve(&mut self, link: &mut Link) -> End {
-        let lanes = self.lanes.clone();
+        let (lanes, turns) = (self.lanes.clone(), self.turns.clone());
         loop {
             if let Err(fault) = self.listen(link) {
                 return End::Fault(fault);
@@ -248,17 +249,17 @@ impl Connection {
                     Some(notices) => self.obey(&notices),
                     None => return End::DoorClosed,
                 },
-                place = lanes.urgent.reserve(self.outbox.urgent.next_bytes()), if flows && !self.outbox.urgent.is_empty() => {
-                    let (Some(place), Some(messages)) = (place, self.outbox.urgent.pop()) else {
+                place = place_in(&lanes.urgent, turns[0].clone(), self.outbox.urgent.next_bytes()), if flows && !self.outbox.urgent.is_empty() => {
+                    let (Some((place, turn)), Some(messages)) = (place, self.outbox.urgent.pop()) else {
                         return End::DoorClosed;
                     };
-                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake));
+                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake), Some(turn));
                 }
-                place = lanes.rest.reserve(self.outbox.rest.next_bytes()), if flows && !self.outbox.rest.is_empty() => {
-                    let (Some(place), Some(messages)) = (place, self.outbox.rest.pop()) else {
+                place = place_in(&lanes.rest, turns[1].clone(), self.outbox.rest.next_bytes()), if flows && !self.outbox.rest.is_empty() => {
+                    let (Some((place, turn)), Some(messages)) = (place, self.outbox.rest.pop()) else {
                         return End::DoorClosed;
                     };
-                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake));
+                    place.put(batch(self.door, self.clock.now(), messages, &mut self.intake), Some(turn));
                 }
                 _ = self.phase.changed() => {}
                 () = sleep_until(wake.into()) => {}
@@ -348,6 +349,8 @@ impl Connection {
                     self.held_since.get_or_insert_with(|| self.clock.now());
                 }
                 Notice::Released => self.held_since = None,
+                // The relay slows devices; a broker stands for a whole site.
+                Notice::Slowed { .. } => {}
             }
         }
     }
@@ -485,12 +488,19 @@ async fn open_door(
     Some((answer.await.ok()?, receiver))
 }
 
+/// Room for so many bytes, when it is this connection's turn.
+async fn place_in(lane: &Lane, turns: Turns, bytes: u64) -> Option<(Place, Turn)> {
+    let turn = turns.take().await?;
+    Some((lane.reserve(bytes).await?, turn))
+}
+
 fn batch(door: DoorId, at: Tick, messages: Vec<Message>, intake: &mut Intake) -> Batch {
     Batch {
         door,
         at,
         messages,
         unreadable: intake.take_unreadable(),
+        forgotten: intake.take_forgotten(),
         room: None,
     }
 }

@@ -139,6 +139,11 @@ impl Intake {
         self.classifier.take_unreadable()
     }
 
+    /// Topics that were forgotten since the last call.
+    pub(super) fn take_forgotten(&mut self) -> u32 {
+        self.classifier.take_forgotten()
+    }
+
     fn owns(&self, topic: &str) -> bool {
         self.rules.guaranteed_can_reach(topic) == (self.share == Share::Urgent)
     }

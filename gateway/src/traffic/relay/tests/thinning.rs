@@ -71,6 +71,7 @@ impl Site {
             at: self.world.now,
             messages: vec![message],
             unreadable: 0,
+            forgotten: 0,
             room: None,
         };
         self.world.relay.arrive(batch, self.world.now);
