@@ -5,17 +5,21 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The namespaces' names begin so; the rest is the benchmark's process id.
 const PREFIX: &str = "tg-overload-";
-/// Addresses of the range that is set aside for benchmarks (RFC 2544).
-const SINK: [u8; 4] = [198, 18, 1, 1];
-const SYSTEM_UPLINK: [u8; 4] = [198, 18, 1, 2];
-const DEVICES: [u8; 4] = [198, 18, 0, 1];
-const SYSTEM: [u8; 4] = [198, 18, 0, 2];
+/// The range of addresses that is set aside for benchmarks (RFC 2544). Each run takes eight of it, by
+/// its process id, so that two do not meet: four for each cable, of which the middle ones are used.
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+const ADDRESSES: u32 = 1 << 17;
+const ADDRESSES_OF_RUN: u32 = 8;
+const OF_DEVICES: u32 = 1;
+const OF_SYSTEM: u32 = 2;
+const OF_SINK: u32 = 5;
+const OF_UPLINK: u32 = 6;
 /// What the modem holds: half a second of 256 kbit/s, two and a half of 50.
 const MODEM_BYTES: u32 = 16_000;
 /// One packet of the largest size at once.
@@ -49,10 +53,10 @@ impl Link {
         run("ip", &["netns", "add", space])?;
         run("ip", &["-n", space, "link", "set", "lo", "up"])?;
         for (outside, inside, here, there) in [
-            (devices, "devices", DEVICES, SYSTEM),
-            (uplink, "uplink", SINK, SYSTEM_UPLINK),
+            (devices, "devices", OF_DEVICES, OF_SYSTEM),
+            (uplink, "uplink", OF_SINK, OF_UPLINK),
         ] {
-            let address = |ip: [u8; 4]| format!("{}/30", std::net::Ipv4Addr::from(ip));
+            let address = |number| format!("{}/30", address(number));
             run(
                 "ip",
                 &[
@@ -85,12 +89,12 @@ impl Link {
 
     /// Where the sink listens.
     pub(crate) fn sink() -> SocketAddr {
-        (SINK, 0).into()
+        (address(OF_SINK), 0).into()
     }
 
     /// Where a system behind the link listens.
     pub(crate) fn listener(port: u16) -> SocketAddr {
-        (SYSTEM, port).into()
+        (address(OF_SYSTEM), port).into()
     }
 
     /// A command that runs behind the link, as the same process.
@@ -123,6 +127,13 @@ impl Drop for Link {
     fn drop(&mut self) {
         remove(&self.namespace);
     }
+}
+
+/// One of this run's addresses.
+fn address(number: u32) -> Ipv4Addr {
+    let runs = ADDRESSES / ADDRESSES_OF_RUN;
+    let run = std::process::id() % runs;
+    Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + run * ADDRESSES_OF_RUN + number)
 }
 
 /// TCP segments that a process's namespace sent again so far.
