@@ -28,6 +28,7 @@ const BURST_BYTES: u32 = 1_600;
 /// A link that stands.
 pub(crate) struct Link {
     namespace: String,
+    devices: String,
     uplink: String,
     pub(crate) kbit: u32,
 }
@@ -38,22 +39,23 @@ impl Link {
         let id = std::process::id();
         let link = Self {
             namespace: format!("{PREFIX}{id}"),
+            devices: format!("tgl{id}"),
             uplink: format!("tgw{id}"),
             kbit,
         };
-        link.build(&format!("tgl{id}")).map_err(|error| {
+        link.build().map_err(|error| {
             let hint = "a slow link needs root, ip(8) and tc(8)";
             io::Error::new(error.kind(), format!("{error}; {hint}"))
         })?;
         Ok(link)
     }
 
-    fn build(&self, devices: &str) -> io::Result<()> {
+    fn build(&self) -> io::Result<()> {
         let (space, uplink) = (self.namespace.as_str(), self.uplink.as_str());
         run("ip", &["netns", "add", space])?;
         run("ip", &["-n", space, "link", "set", "lo", "up"])?;
         for (outside, inside, here, there) in [
-            (devices, "devices", OF_DEVICES, OF_SYSTEM),
+            (self.devices.as_str(), "devices", OF_DEVICES, OF_SYSTEM),
             (uplink, "uplink", OF_SINK, OF_UPLINK),
         ] {
             let address = |number| format!("{}/30", address(number));
@@ -125,6 +127,10 @@ impl Counter {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        // The kernel takes a namespace's cables down some time after it; the next run has the names.
+        for cable in [&self.devices, &self.uplink] {
+            let _ = run("ip", &["link", "del", cable]);
+        }
         remove(&self.namespace);
     }
 }
