@@ -196,7 +196,7 @@ fn push_bridge(
         let _ = writeln!(config, "topic {filter} out 1");
     }
     config.push_str(
-        "bridge_protocol_version mqttv50\ncleansession true\n\
+        "bridge_protocol_version mqttv50\ncleansession false\n\
          try_private false\nnotifications false\nrestart_timeout 1\n",
     );
 }
