@@ -38,6 +38,8 @@ pub struct Run {
     pub protocol: &'static str,
     /// Of all chance.
     pub seed: u64,
+    /// Topics that the readings of each channel went round.
+    pub topics_per_channel: u32,
     /// How long the phases took, without the wait for what was on its way.
     pub seconds: f64,
     /// It was stopped before the scenario's end.
@@ -89,7 +91,7 @@ pub struct FarEnd {
     pub duplicate: u64,
     /// Arrived for the first time after a later one of the same device and channel.
     pub out_of_order: u64,
-    /// Devices and channels whose last message did not arrive.
+    /// Topics whose last message did not arrive.
     pub final_values_missing: u64,
     /// From due to the first arrival.
     pub latency: Latency,
@@ -133,7 +135,7 @@ impl Account {
             add_device(&mut kinds, ledger);
         }
         if let Some(arrivals) = arrivals {
-            compare(&mut kinds, ledgers, arrivals);
+            compare(&mut kinds, ledgers, arrivals, run.topics_per_channel);
         }
         let alarms_lost = kinds.alarm.far_end.as_ref().map(|far_end| far_end.missing);
         let ByKind {
@@ -184,7 +186,12 @@ fn add_device(kinds: &mut ByKind<KindAccount>, ledger: &DeviceLedger) {
     }
 }
 
-fn compare(kinds: &mut ByKind<KindAccount>, ledgers: &[DeviceLedger], arrivals: &Arrivals) {
+fn compare(
+    kinds: &mut ByKind<KindAccount>,
+    ledgers: &[DeviceLedger],
+    arrivals: &Arrivals,
+    topics_per_channel: u32,
+) {
     for kind in Kind::ALL {
         let seen = arrivals.of(kind);
         kinds.of_mut(kind).far_end = Some(FarEnd {
@@ -205,7 +212,7 @@ fn compare(kinds: &mut ByKind<KindAccount>, ledgers: &[DeviceLedger], arrivals: 
                 }
             }
         }
-        count_final_values(kinds, device, ledger, arrivals);
+        count_final_values(kinds, (device, ledger), arrivals, topics_per_channel);
     }
 }
 
@@ -231,24 +238,31 @@ fn missing(
 
 fn count_final_values(
     kinds: &mut ByKind<KindAccount>,
-    device: usize,
-    ledger: &DeviceLedger,
+    (device, ledger): (usize, &DeviceLedger),
     arrivals: &Arrivals,
+    topics_per_channel: u32,
 ) {
     let streams = ledger.starts.iter().map(|start| start.streams.len());
     for index in 0..streams.max().unwrap_or(0) {
         let last = ledger.starts.iter().rev().find_map(|start| {
             let stream = start.streams.get(index)?;
-            let highest = stream.sent.highest();
-            (highest > 0).then_some((start.boot, highest))
+            (stream.sent.highest() > 0).then_some((start.boot, &stream.sent))
         });
-        let Some((boot, highest)) = last else {
+        let Some((boot, sent)) = last else {
             continue;
         };
+        let kind = kind_of(index);
+        let topics = match kind {
+            Kind::Reading => topics_per_channel,
+            _ => 1,
+        };
         let arrived = arrivals.stream(device, boot, index);
-        let there = arrived.is_some_and(|arrived| arrived.contains(highest));
-        if let Some(far_end) = &mut kinds.of_mut(kind_of(index)).far_end {
-            far_end.final_values_missing += u64::from(!there);
+        let missing = sent
+            .last_of_each(topics)
+            .filter(|&seq| !arrived.is_some_and(|arrived| arrived.contains(seq)))
+            .count();
+        if let Some(far_end) = &mut kinds.of_mut(kind).far_end {
+            far_end.final_values_missing += missing as u64;
         }
     }
 }

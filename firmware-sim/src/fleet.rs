@@ -2,6 +2,7 @@
 //! devices' ledgers when the last one is done.
 
 mod connection;
+pub mod pace;
 mod powered;
 pub mod stage;
 pub mod unit;

@@ -51,6 +51,20 @@ impl Marks {
         self.highest
     }
 
+    /// The largest of each remainder by `divisor`, where there is one above 0: the last message of
+    /// each topic, when a stream goes round so many.
+    pub fn last_of_each(&self, divisor: u32) -> impl Iterator<Item = u32> + '_ {
+        let lowest = self
+            .highest
+            .saturating_sub(divisor.saturating_sub(1))
+            .max(1);
+        (lowest..=self.highest).filter_map(move |newest| {
+            let step = usize::try_from(divisor.max(1)).unwrap_or(usize::MAX);
+            let mut older = (1..=newest).rev().step_by(step);
+            older.find(|&seq| self.contains(seq))
+        })
+    }
+
     /// How many are in here and not in `other`.
     #[must_use]
     pub fn count_missing_in(&self, other: &Self) -> u64 {
@@ -84,6 +98,18 @@ mod tests {
         assert_eq!(arrived.count_missing_in(&sent), 0);
         assert_eq!((sent.count(), sent.highest()), (200, 200));
         assert!(arrived.contains(199) && !arrived.contains(200));
+    }
+
+    #[test]
+    fn is_the_last_of_each_topic_found_behind_gaps() {
+        let mut marks = Marks::default();
+        for seq in [1, 2, 3, 4, 5, 7, 9] {
+            marks.insert(seq);
+        }
+        let last: Vec<_> = marks.last_of_each(3).collect();
+        assert_eq!(last, [7, 5, 9], "8 was never there, 5 is of its topic");
+        assert_eq!(marks.last_of_each(1).collect::<Vec<_>>(), [9]);
+        assert_eq!(Marks::default().last_of_each(3).count(), 0);
     }
 
     #[test]

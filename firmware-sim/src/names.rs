@@ -1,6 +1,8 @@
 //! What devices, channels and topics are called: `plant/sim-00042/vibration`. In come numbers, out
 //! come names, and back again at the far end.
 
+use std::borrow::Cow;
+
 use tidegate_device::Kind;
 
 /// The channels of every device, in their order.
@@ -34,6 +36,17 @@ pub fn last_level(kind: Kind, channel: u8) -> &'static str {
     }
 }
 
+/// The last level of a topic where the readings of a channel go round so many `topics`.
+#[must_use]
+pub fn spread_level(kind: Kind, channel: u8, seq: u32, topics: u32) -> Cow<'static, str> {
+    let level = last_level(kind, channel);
+    if kind == Kind::Reading && topics > 1 {
+        format!("{level}-{:05}", seq % topics).into()
+    } else {
+        level.into()
+    }
+}
+
 /// Device, kind and channel of a topic, by its last two levels: a gateway may put others before them.
 #[must_use]
 pub fn read(topic: &[u8]) -> Option<(u32, Kind, u8)> {
@@ -45,6 +58,7 @@ pub fn read(topic: &[u8]) -> Option<(u32, Kind, u8)> {
         "alarm" => (Kind::Alarm, 0),
         "report" => (Kind::Report, 0),
         channel => {
+            let channel = channel.split_once('-').map_or(channel, |(name, _)| name);
             let place = CHANNELS.iter().position(|&name| name == channel)?;
             (Kind::Reading, u8::try_from(place).ok()?)
         }
@@ -60,6 +74,9 @@ mod tests {
     fn do_names_come_back_from_topics() {
         for (kind, channel) in [(Kind::Alarm, 0), (Kind::Report, 0), (Kind::Reading, 5)] {
             let topic = format!("site/7/plant/{}/{}", device(42), last_level(kind, channel));
+            assert_eq!(read(topic.as_bytes()), Some((42, kind, channel)));
+            let spread = spread_level(kind, channel, 7, 5);
+            let topic = format!("plant/{}/{spread}", device(42));
             assert_eq!(read(topic.as_bytes()), Some((42, kind, channel)));
         }
         for stranger in [

@@ -19,6 +19,7 @@ use crate::account::{Account, Run};
 use crate::address::Address;
 use crate::clock::Clock;
 use crate::fleet;
+use crate::fleet::pace::Pace;
 use crate::fleet::stage::{Stage, Tally};
 use crate::ledger::DeviceLedger;
 use crate::limits::{self, TooFewFiles};
@@ -26,7 +27,7 @@ use crate::probe::{NoGateway, probe};
 use crate::progress::Progress;
 use crate::scenario::Scenario;
 use crate::watch::arrivals::{Arrivals, STARTS_MAX};
-use crate::watch::{Watch, WatchError, WatchOrder};
+use crate::watch::{FarEnd, Watch, WatchError, WatchOrder};
 use crate::wire::Protocol;
 
 /// When nothing new arrived for so long, what is missing is missing.
@@ -48,6 +49,24 @@ pub struct Order {
     pub watch: Option<Address>,
     /// Of all chance.
     pub seed: u64,
+}
+
+/// A far end of the caller's own.
+#[derive(Clone, Debug)]
+pub struct OwnFarEnd {
+    /// Is told what arrives.
+    pub far_end: FarEnd,
+    /// How long to wait at most for what is on its way; what comes later has not arrived.
+    pub settle_max: Duration,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Played {
+    /// Every message.
+    pub account: Account,
+    /// Whether the fleet kept its time.
+    pub pace: Pace,
 }
 
 /// A run that did not start. All are the operator's to mend; nothing was sent.
@@ -92,8 +111,39 @@ impl fmt::Display for StartError {
 pub fn play(
     order: &Order,
     stop: impl Future<Output = ()>,
-    mut progress: impl FnMut(&Progress),
+    progress: impl FnMut(&Progress),
 ) -> Result<Account, StartError> {
+    let watcher = |stage: &Stage, clock| {
+        let watch = watch(order, stage, clock)?;
+        Ok(watch.map_or(Watcher::Nobody, Watcher::Client))
+    };
+    play_watched(order, watcher, stop, progress).map(|played| played.account)
+}
+
+/// The same, with a far end of the caller's own that is told what arrives there; the order's `watch` is
+/// not used.
+///
+/// # Errors
+/// When it cannot start.
+pub fn play_to(
+    order: &Order,
+    own: &OwnFarEnd,
+    stop: impl Future<Output = ()>,
+    progress: impl FnMut(&Progress),
+) -> Result<Played, StartError> {
+    let watcher = |stage: &Stage, clock| {
+        own.far_end.begin(clock, no_arrivals(order, stage));
+        Ok(Watcher::Owner(own.clone()))
+    };
+    play_watched(order, watcher, stop, progress)
+}
+
+fn play_watched(
+    order: &Order,
+    watcher: impl FnOnce(&Stage, Clock) -> Result<Watcher, StartError>,
+    stop: impl Future<Output = ()>,
+    mut progress: impl FnMut(&Progress),
+) -> Result<Played, StartError> {
     limits::make_room_for(order.devices).map_err(StartError::Files)?;
     let address = resolve(&order.connect)?;
     probe(address, order.protocol)
@@ -104,11 +154,11 @@ pub fn play(
         .map_err(StartError::Runtime)?;
     let clock = Clock::start();
     let stage = Rc::new(stage(order, clock));
-    let watch = watch(order, &stage, clock)?;
+    let watcher = watcher(&stage, clock)?;
     let running = Running {
         order,
         clock,
-        watch,
+        watcher,
         memory_before: limits::memory_bytes(),
         memory_max: Cell::new(0),
         stage,
@@ -125,7 +175,7 @@ pub fn play(
         running.let_settle(&ledgers, stop).await;
         ledgers
     });
-    Ok(running.account(&ledgers))
+    Ok(running.end(&ledgers))
 }
 
 fn stage(order: &Order, clock: Clock) -> Stage {
@@ -157,15 +207,18 @@ fn watch(order: &Order, stage: &Stage, clock: Clock) -> Result<Option<Watch>, St
         client_id: format!("sim-watch-{:08x}", stage.first_boot),
         clock,
     };
+    Watch::start(watch_order, no_arrivals(order, stage))
+        .map(Some)
+        .map_err(|error| StartError::Watch(address.clone(), error))
+}
+
+fn no_arrivals(order: &Order, stage: &Stage) -> Arrivals {
     let mut end = Tick::ZERO;
     let ends = stage.scenario.phases().map(|phase| {
         end = end.after(phase.length);
         end
     });
-    let arrivals = Arrivals::new(order.devices, stage.first_boot, ends.collect());
-    Watch::start(watch_order, arrivals)
-        .map(Some)
-        .map_err(|error| StartError::Watch(address.clone(), error))
+    Arrivals::new(order.devices, stage.first_boot, ends.collect())
 }
 
 fn resolve(address: &Address) -> Result<std::net::SocketAddr, StartError> {
@@ -174,11 +227,44 @@ fn resolve(address: &Address) -> Result<std::net::SocketAddr, StartError> {
         .map_err(|error| StartError::Name(address.clone(), error))
 }
 
+/// Who looks at the far end.
+enum Watcher {
+    Nobody,
+    Client(Watch),
+    Owner(OwnFarEnd),
+}
+
+impl Watcher {
+    fn arrived(&self) -> Option<u64> {
+        match self {
+            Self::Nobody => None,
+            Self::Client(watch) => Some(watch.arrived()),
+            Self::Owner(own) => Some(own.far_end.arrived()),
+        }
+    }
+
+    const fn settle_max(&self) -> Duration {
+        match self {
+            Self::Owner(own) => own.settle_max,
+            _ => Duration::MAX,
+        }
+    }
+
+    /// Shows `read` what arrived, where somebody looked.
+    fn finish<T>(self, read: impl FnOnce(Option<&Arrivals>) -> T) -> T {
+        match self {
+            Self::Nobody => read(None),
+            Self::Client(watch) => read(watch.finish().as_ref()),
+            Self::Owner(own) => own.far_end.with(read),
+        }
+    }
+}
+
 /// A run that goes on.
 struct Running<'o> {
     order: &'o Order,
     clock: Clock,
-    watch: Option<Watch>,
+    watcher: Watcher,
     memory_before: u64,
     memory_max: Cell<u64>,
     stage: Rc<Stage>,
@@ -224,7 +310,7 @@ impl Running<'_> {
             sent: tally.sent.get(),
             resent: tally.resent.get(),
             unanswered: tally.asked.get().saturating_sub(tally.answered.get()),
-            arrived: self.watch.as_ref().map(Watch::arrived),
+            arrived: self.watcher.arrived(),
         }
     }
 
@@ -234,24 +320,28 @@ impl Running<'_> {
         ledgers: &[DeviceLedger],
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) {
-        let Some(watch) = &self.watch else { return };
+        let arrived_so_far = || self.watcher.arrived().unwrap_or(u64::MAX);
         let starts = ledgers.iter().flat_map(|ledger| &ledger.starts);
         let streams = starts.flat_map(|start| &start.streams);
         let sent: u64 = streams.map(|stream| stream.sent.count()).sum();
-        let (mut arrived, mut since) = (watch.arrived(), self.clock.now());
-        while arrived < sent && self.clock.now().since(since) < QUIET_MAX {
+        let begun = self.clock.now();
+        let (mut arrived, mut since) = (arrived_so_far(), begun);
+        while arrived < sent
+            && self.clock.now().since(since) < QUIET_MAX
+            && self.clock.now().since(begun) < self.watcher.settle_max()
+        {
             tokio::select! {
                 () = sleep(LOOK_EVERY) => {}
                 // After a stop it is done already, and must not be asked again.
                 () = &mut stop, if self.stage.stopped.get().is_none() => return,
             }
-            if watch.arrived() > arrived {
-                (arrived, since) = (watch.arrived(), self.clock.now());
+            if arrived_so_far() > arrived {
+                (arrived, since) = (arrived_so_far(), self.clock.now());
             }
         }
     }
 
-    fn account(self, ledgers: &[DeviceLedger]) -> Account {
+    fn end(self, ledgers: &[DeviceLedger]) -> Played {
         let end = self.stage.end();
         let seconds = end.since(Tick::ZERO).as_secs_f64();
         let tally = &self.stage.tally;
@@ -260,6 +350,7 @@ impl Running<'_> {
             devices: self.order.devices,
             protocol: self.order.protocol.name(),
             seed: self.order.seed,
+            topics_per_channel: self.order.scenario.fleet.topics_per_channel,
             seconds,
             stopped: self.stage.stopped.get().is_some(),
             sent_per_second: tally.sent.get() as f64 / seconds.max(0.001),
@@ -267,8 +358,12 @@ impl Running<'_> {
             connections_broken: tally.broken.get(),
             memory_per_device_bytes: memory / u64::from(self.order.devices.max(1)),
         };
-        let arrivals = self.watch.and_then(Watch::finish);
         let phases: Vec<_> = self.stage.scenario.phases().map(|p| p.name).collect();
-        Account::new(run, ledgers, arrivals.as_ref(), &phases)
+        Played {
+            pace: tally.pace.borrow().clone(),
+            account: self
+                .watcher
+                .finish(|arrivals| Account::new(run, ledgers, arrivals, &phases)),
+        }
     }
 }

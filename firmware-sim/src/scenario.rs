@@ -18,6 +18,9 @@ pub use file::{Fault, Faults};
 /// What is played when nobody names a file: the whole story in a minute.
 pub const STORY: &str = include_str!("../../config/scenarios/story.toml");
 
+/// A week of phases of a minute: each costs memory at the far end.
+const REPEATS_MAX: f64 = 10_000.0;
+
 /// A scenario.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -41,6 +44,9 @@ pub struct Fleet {
     pub topic: String,
     /// How many devices connect in a second when the fleet starts.
     pub connect_per_second: f64,
+    /// Topics that the readings of one channel go round: more than one where many topics are wanted
+    /// from few devices.
+    pub topics_per_channel: u32,
     /// From one report of a device on itself to the next.
     pub report_period: Duration,
 }
@@ -131,6 +137,17 @@ impl Scenario {
         let factor = length.as_secs_f64() / self.length().as_secs_f64();
         for phase in std::iter::once(&mut self.first).chain(&mut self.others) {
             phase.length = phase.length.mul_f64(factor);
+        }
+        self
+    }
+
+    /// The same phases again and again, as often as they fit into `length`, but once at least.
+    #[must_use]
+    pub fn repeated_for(mut self, length: Duration) -> Self {
+        let times = length.as_secs_f64() / self.length().as_secs_f64();
+        let round: Vec<_> = self.phases().cloned().collect();
+        for _ in 1..(times.min(REPEATS_MAX) as usize) {
+            self.others.extend_from_slice(&round);
         }
         self
     }

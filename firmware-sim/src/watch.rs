@@ -7,6 +7,7 @@
 )]
 
 pub mod arrivals;
+mod far_end;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -22,6 +23,8 @@ use tidegate_device::Tick;
 use crate::clock::Clock;
 use crate::wire::{Connect, Packet, Protocol, Publish, Writer, connack_meaning, first_packet};
 use arrivals::Arrivals;
+
+pub use far_end::FarEnd;
 
 /// How long to wait for the first subscription, and for bytes before looking up.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The devices, flat out: 20 connections in one thread, each publishing as fast as it is
+//! The devices, flat out: the workload's connections in one thread, each publishing as fast as it is
 //! acknowledged (QoS 1, a window of unacknowledged messages) or as fast as TCP takes it (QoS 0).
 
 use std::io;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::wire::{self, Frame, Malformed, Prepared, Protocol};
-use crate::workload::{CONNECTIONS, PAYLOAD_BYTES, Stamp, Workload};
+use crate::workload::{PAYLOAD_BYTES, Stamp, Workload};
 
 /// Messages that a connection writes at once at QoS 0: 64 KiB or so.
 const QOS0_BATCH: u64 = 500;
@@ -100,8 +100,8 @@ async fn connect_all(
     manner: Manner,
     workload: &Workload,
 ) -> io::Result<Vec<Device>> {
-    let mut devices = Vec::with_capacity(CONNECTIONS);
-    for number in 0..CONNECTIONS {
+    let mut devices = Vec::with_capacity(workload.connections());
+    for number in 0..workload.connections() {
         devices.push(Device::connect(address, manner, workload, number).await?);
     }
     Ok(devices)
@@ -110,8 +110,9 @@ async fn connect_all(
 async fn obey(devices: &mut Vec<Device>, order: &Order) -> io::Result<Sent> {
     let mut tasks = JoinSet::new();
     let give_up = order.give_up;
+    let connections = devices.len() as u64;
     for (number, mut device) in (0..).zip(devices.drain(..)) {
-        let share = share_of(order.messages, number);
+        let share = share_of(order.messages, number, connections);
         tasks.spawn(async move {
             let sent = device.publish(share, give_up).await;
             (device, sent)
@@ -129,8 +130,7 @@ async fn obey(devices: &mut Vec<Device>, order: &Order) -> io::Result<Sent> {
     Ok(total)
 }
 
-fn share_of(messages: u64, connection: u64) -> u64 {
-    let connections = CONNECTIONS as u64;
+fn share_of(messages: u64, connection: u64, connections: u64) -> u64 {
     messages * (connection + 1) / connections - messages * connection / connections
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! - [`options`] what was asked for; [`cases`] what is compared and what is promised
-//! - [`measure`] one run of one system; [`process`] its figures in `/proc`; [`systems`] how each starts
+//! - [`measure`] one run of one system; [`process`] its figures in `/proc`; [`systems`] how each starts;
+//!   [`machine`] what all depend on
 //! - [`workload`] topics and stamps; [`load`] and [`paced`] publish; [`sink`] and [`tally`] receive
 //! - [`floor`] the forwarder without logic; [`wire`] the codec of all of them; [`report`] the tables
 
@@ -18,18 +19,20 @@
 mod cases;
 mod floor;
 mod load;
+mod machine;
 mod measure;
 mod options;
 mod paced;
 mod process;
 mod report;
+#[allow(dead_code, reason = "the overload benchmark uses the rest")]
 mod sink;
 mod systems;
 mod tally;
 mod wire;
+#[allow(dead_code, reason = "the overload benchmark uses the rest")]
 mod workload;
 
-use std::fs;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -98,21 +101,7 @@ fn attempt(
 }
 
 fn print_machine(options: &Options) {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let processor = read("/proc/cpuinfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']))
-        .to_owned();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("processor   {processor}, {cores} cores");
-    println!(
-        "kernel      Linux {}",
-        read("/proc/sys/kernel/osrelease").trim()
-    );
-    println!("load before {}", read("/proc/loadavg").trim());
-    println!("gateway     {}", options.gateway.display());
-    println!("peer        {}", systems::mosquitto_version());
+    machine::print(&options.gateway);
     println!(
         "run         {} rounds, {} connections, window {}, {} bytes of payload, {} messages, {} s of light load",
         options.rounds,

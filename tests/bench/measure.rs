@@ -12,7 +12,7 @@ use crate::paced::Paced;
 use crate::process::{SyscallCounter, own_cpu};
 use crate::sink::Sink;
 use crate::systems::{Running, Setup, System};
-use crate::tally::{Counts, latency_histogram};
+use crate::tally::{Counts, Tally, latency_histogram};
 use crate::workload::Workload;
 
 /// Longest time that devices publish in one run; then less is sent, and the figures still hold.
@@ -95,7 +95,8 @@ impl Plan<'_> {
     /// Runs it.
     pub(crate) fn run(&self) -> io::Result<Measurement> {
         let folder = tempfile::tempdir()?;
-        let sink = Sink::start(Arc::clone(&self.workload))?;
+        let tally = Tally::new(Arc::clone(&self.workload));
+        let sink = Sink::start(([127, 0, 0, 1], 0).into(), tally, None)?;
         let system = Running::start(self.system, self.gateway, self.setup, &sink, folder.path())?;
         let mut run = Run {
             system,
@@ -113,7 +114,7 @@ impl Plan<'_> {
 
 struct Run<'a> {
     system: Running,
-    sink: Sink,
+    sink: Sink<Tally>,
     folder: &'a Path,
     plan: &'a Plan<'a>,
 }
@@ -164,8 +165,8 @@ impl Run<'_> {
             .plan
             .count_syscalls
             .then(|| SyscallCounter::attach(process.id(), self.folder));
-        self.sink.forget_latencies();
-        let (counts_before, _) = self.sink.progress();
+        self.sink.with_book(Tally::forget_latencies);
+        let counts_before = self.sink.with_book(|tally| tally.counts);
         let own_before = own_cpu()?;
         let usage_before = process.usage()?;
         let start = Instant::now();
@@ -176,10 +177,12 @@ impl Run<'_> {
         let usage = process.usage()?;
         let own = own_cpu()?;
         let syscalls = counter.flatten().and_then(SyscallCounter::finish);
-        let (total, last_arrival) = self.sink.progress();
+        let (total, last_arrival) = self
+            .sink
+            .with_book(|tally| (tally.counts, tally.last_arrival));
         let (alarms, others) = self
             .sink
-            .with_tally(|tally| (tally.alarms.clone(), tally.others.clone()));
+            .with_book(|tally| (tally.alarms.clone(), tally.others.clone()));
         Ok(Measurement {
             sent: sent.messages,
             refused: sent.refused,
@@ -209,7 +212,7 @@ impl Run<'_> {
         let mut arrived = 0;
         let mut since = Instant::now();
         loop {
-            let (counts, _) = self.sink.progress();
+            let counts = self.sink.with_book(|tally| tally.counts);
             if counts.arrived >= messages {
                 return;
             }

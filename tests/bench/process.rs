@@ -51,7 +51,7 @@ impl Process {
 
     /// What it used so far.
     pub(crate) fn usage(&self) -> io::Result<Usage> {
-        usage_of(&self.id().to_string())
+        usage_of(self.id())
     }
 
     /// Fails when the process has ended, with the end of its log.
@@ -83,11 +83,12 @@ impl Drop for Process {
 
 /// What the benchmark itself used: its devices and its sink.
 pub(crate) fn own_cpu() -> io::Result<Duration> {
-    Ok(usage_of("self")?.cpu)
+    Ok(usage_of(std::process::id())?.cpu)
 }
 
-fn usage_of(process: &str) -> io::Result<Usage> {
-    let folder = Path::new("/proc").join(process);
+/// What a process used so far.
+pub(crate) fn usage_of(process: u32) -> io::Result<Usage> {
+    let folder = Path::new("/proc").join(process.to_string());
     let status = fs::read_to_string(folder.join("status"))?;
     let mut switches = 0;
     for task in fs::read_dir(folder.join("task"))? {

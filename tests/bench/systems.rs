@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::machine::{free_address, mosquitto_program};
 use crate::process::Process;
 use crate::sink::Sink;
+use crate::tally::Tally;
 use crate::wire::Protocol;
 
 /// Time for a system to listen and to reach the sink.
@@ -76,7 +78,7 @@ impl Running {
         system: System,
         gateway: &Path,
         setup: Setup,
-        sink: &Sink,
+        sink: &Sink<Tally>,
         folder: &Path,
     ) -> io::Result<Self> {
         let address = free_address()?;
@@ -91,7 +93,7 @@ impl Running {
         Ok(running)
     }
 
-    fn wait_until_ready(&mut self, sink: &Sink) -> io::Result<()> {
+    fn wait_until_ready(&mut self, sink: &Sink<Tally>) -> io::Result<()> {
         let deadline = Instant::now() + START_MAX;
         while sink.connections() == 0 || TcpStream::connect(self.address).is_err() {
             self.process.check_alive()?;
@@ -105,11 +107,6 @@ impl Running {
         std::thread::sleep(Duration::from_millis(300));
         self.process.check_alive()
     }
-}
-
-/// A port of the loopback that was free a moment ago.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// The gateway with its defaults, apart from ports and folder, and the rules that a case asks for.
@@ -191,24 +188,4 @@ fn floor(setup: Setup, listen: SocketAddr, sink: SocketAddr) -> io::Result<Comma
         .args([listen.to_string(), sink.to_string()])
         .arg(setup.protocol.name());
     Ok(command)
-}
-
-/// mosquitto's program: Debian puts it where only root's PATH looks.
-fn mosquitto_program() -> PathBuf {
-    let usual = Path::new("/usr/sbin/mosquitto");
-    if usual.exists() {
-        usual.to_path_buf()
-    } else {
-        PathBuf::from("mosquitto")
-    }
-}
-
-/// The first line that `mosquitto -h` says.
-pub(crate) fn mosquitto_version() -> String {
-    let output = Command::new(mosquitto_program()).arg("-h").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    match text.ok().as_deref().and_then(|text| text.lines().next()) {
-        Some(line) => line.to_owned(),
-        None => "mosquitto is not installed".to_owned(),
-    }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
-use crate::wire::Publish;
+use crate::sink::Book;
+use crate::wire::{Malformed, Publish};
 use crate::workload::{Stamp, Workload};
 
 /// Counts of one run.
@@ -56,8 +57,13 @@ impl Tally {
         }
     }
 
-    /// Books one PUBLISH, read at `now`.
-    pub(crate) fn record(&mut self, publish: &Publish<'_>, has_id: bool, now: Instant) {
+    /// Forgets the latencies of the warm-up.
+    pub(crate) fn forget_latencies(&mut self) {
+        self.alarms.reset();
+        self.others.reset();
+    }
+
+    fn count(&mut self, publish: &Publish<'_>, has_id: bool, now: Instant) {
         let Some(stamp) = self.own_stamp(publish) else {
             self.counts.foreign += 1;
             return;
@@ -124,6 +130,14 @@ impl Tally {
             &mut self.others
         };
         histogram.saturating_record(latency.as_micros() as u64);
+    }
+}
+
+impl Book for Tally {
+    fn record(&mut self, publish: &Publish<'_>, now: Instant) -> Result<(), Malformed> {
+        let has_id = publish.has_user_property()?;
+        self.count(publish, has_id, now);
+        Ok(())
     }
 }
 

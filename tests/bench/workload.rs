@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 /// Bytes of payload of every message.
 pub(crate) const PAYLOAD_BYTES: usize = 100;
-/// Connections that publish.
+/// Connections that publish, but for a flood.
 pub(crate) const CONNECTIONS: usize = 20;
 
 /// The topics of one run. A topic's number is its place here; the last one may be the alarm.
 pub(crate) struct Workload {
     topics: Vec<String>,
+    connections: usize,
     alarm: bool,
     /// Due times are counted from here.
     pub(crate) epoch: Instant,
@@ -40,9 +41,17 @@ impl Workload {
         )
     }
 
+    /// One connection that publishes on eight topics.
+    pub(crate) fn flood() -> Self {
+        let mut workload = Self::of(8, |n| format!("flood/mad/{n}"), false);
+        workload.connections = 1;
+        workload
+    }
+
     fn of(count: usize, name: impl Fn(usize) -> String, alarm: bool) -> Self {
         Self {
             topics: (0..count).map(name).collect(),
+            connections: CONNECTIONS,
             alarm,
             epoch: Instant::now(),
         }
@@ -56,7 +65,12 @@ impl Workload {
     /// The numbers of the topics that a connection publishes on (never the alarm's).
     pub(crate) fn topics_of(&self, connection: usize) -> std::ops::Range<usize> {
         let count = self.topics.len() - usize::from(self.alarm);
-        connection * count / CONNECTIONS..(connection + 1) * count / CONNECTIONS
+        connection * count / self.connections..(connection + 1) * count / self.connections
+    }
+
+    /// How many connections publish.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections
     }
 
     /// The number of the alarm topic.

@@ -52,7 +52,7 @@ impl Powered {
     ) -> (Link, Tick) {
         let sample_until = sample_until.min(around.stage.end());
         loop {
-            let sampled = self.sample_one_moment(sample_until, around.signal);
+            let sampled = self.sample_one_moment(now, sample_until, around);
             self.device.report(sample_until);
             if !around.may_write {
                 if !sampled {
@@ -101,7 +101,7 @@ impl Powered {
                 self.device.connected(now, session);
             }
             Packet::Puback { packet_id, reason } => {
-                self.answered(packet_id, reason, stage, ledger);
+                self.answered(now, (packet_id, reason), stage, ledger);
             }
             Packet::Pingresp => self.device.ponged(),
             Packet::Disconnect => return Err(Parted),
@@ -110,26 +110,35 @@ impl Powered {
         Ok(())
     }
 
-    fn answered(&mut self, packet_id: u16, reason: u8, stage: &Stage, ledger: &mut DeviceLedger) {
+    fn answered(
+        &mut self,
+        now: Tick,
+        (packet_id, reason): (u16, u8),
+        stage: &Stage,
+        ledger: &mut DeviceLedger,
+    ) {
         let answered = if reason < 0x80 {
             let message = self.device.acknowledged(packet_id);
             message.inspect(|message| ledger.acknowledged(message))
         } else {
             self.device.refused(packet_id)
         };
-        if answered.is_some() {
+        if let Some(message) = answered {
             count(&stage.tally.answered);
+            let mut pace = stage.tally.pace.borrow_mut();
+            pace.answered(message.kind(), message.due, now);
         }
     }
 
     /// All channels that are due first, if that is by `until`; whether there were any.
-    fn sample_one_moment(&mut self, until: Tick, signal: &mut Signal) -> bool {
+    fn sample_one_moment(&mut self, now: Tick, until: Tick, around: &mut Around<'_>) -> bool {
         let moment = self.device.sampler_mut().next_due();
         if moment > until {
             return false;
         }
+        around.stage.tally.pace.borrow_mut().sampled(moment, now);
         while let Some(due) = self.device.due(moment) {
-            self.device.sample(due, signal.sample(due.channel));
+            self.device.sample(due, around.signal.sample(due.channel));
         }
         true
     }
@@ -183,10 +192,9 @@ fn publish(outgoing: &Outgoing, around: &mut Around<'_>) {
     let form = around.stage.scenario.fleet.payload;
     // Every message fits: the device's own tests say so.
     let payload = payload::write(message, form, &mut buffer).unwrap_or_default();
-    let topic = (
-        around.topic_prefix,
-        names::last_level(message.kind(), message.channel),
-    );
+    let topics = around.stage.scenario.fleet.topics_per_channel;
+    let name = names::spread_level(message.kind(), message.channel, message.seq, topics);
+    let topic = (around.topic_prefix, &*name);
     let packet_id = outgoing.packet_id.map(std::num::NonZeroU16::get);
     around
         .writer()

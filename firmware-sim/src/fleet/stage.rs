@@ -1,10 +1,11 @@
 //! What all devices of a run share: what is played, when it ends, and running counts for whoever
 //! watches. One thread; nobody waits for anybody here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use tidegate_device::Tick;
 
+use super::pace::Pace;
 use crate::scenario::{Act, Scenario};
 use crate::wire::Protocol;
 
@@ -45,6 +46,8 @@ pub struct Tally {
     pub refused: Cell<u64>,
     /// Connections that ended, or never came, without the scenario's doing.
     pub broken: Cell<u64>,
+    /// How late samples were taken, and how long answers took.
+    pub pace: RefCell<Pace>,
 }
 
 impl Stage {

@@ -21,6 +21,8 @@ const READINGS_PER_SECOND: RangeInclusive<f64> = 0.0001..=10_000.0;
 const ALARMS_PER_MINUTE: RangeInclusive<f64> = 0.0..=60_000.0;
 const FACTOR: RangeInclusive<f64> = 0.01..=100_000.0;
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// Five digits, so that all names are of one length.
+const TOPICS_PER_CHANNEL: RangeInclusive<u32> = 1..=100_000;
 const CONNECT_PER_SECOND: RangeInclusive<f64> = 1.0..=100_000.0;
 
 /// Everything that is wrong with a scenario.
@@ -117,6 +119,12 @@ impl Check<'_> {
                     CONNECT_PER_SECOND,
                 )
                 .unwrap_or(1_000.0),
+            topics_per_channel: self.integer(
+                file.topics_per_channel.as_ref(),
+                "topics_per_channel",
+                TOPICS_PER_CHANNEL,
+                1,
+            ),
             report_period: Duration::from_secs_f64(report.unwrap_or(10.0)),
         }
     }

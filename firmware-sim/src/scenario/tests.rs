@@ -30,7 +30,19 @@ fn are_all_scenarios_of_the_project_sound() {
         }
         read += 1;
     }
-    assert!(read >= 9, "{read} scenarios");
+    assert!(read >= 16, "{read} scenarios");
+}
+
+#[test]
+fn are_phases_repeated_as_often_as_they_fit_and_once_at_least() {
+    let text =
+        "[[phase]]\nkind = \"burst\"\nseconds = 5\n[[phase]]\nkind = \"steady\"\nseconds = 5\n";
+    let scenario = Scenario::read(text).unwrap();
+    for (seconds, rounds) in [(600, 60), (39, 3), (10, 1), (1, 1)] {
+        let repeated = scenario.clone().repeated_for(Duration::from_secs(seconds));
+        let names: Vec<_> = repeated.phases().map(|phase| phase.name).collect();
+        assert_eq!(names, ["burst", "steady"].repeat(rounds), "{seconds} s");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(super) struct FleetFile {
     pub(super) readings_qos: Option<Spanned<u8>>,
     pub(super) topic: Option<Spanned<String>>,
     pub(super) connect_per_second: Option<Spanned<f64>>,
+    pub(super) topics_per_channel: Option<Spanned<u32>>,
     pub(super) report_seconds: Option<Spanned<f64>>,
     pub(super) readings_per_second: Option<Spanned<f64>>,
     pub(super) alarms_per_minute: Option<Spanned<f64>>,

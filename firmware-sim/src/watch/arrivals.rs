@@ -167,13 +167,13 @@ impl Stamp {
 }
 
 /// Microseconds up to ten minutes, three digits: 170 KiB.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     // The bounds are constants that it takes.
     #[allow(clippy::expect_used, reason = "constant bounds, held by every test")]
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("1 us to 600 s at 3 digits")
 }
 
-fn record(histogram: &mut Histogram<u64>, latency: Duration) {
+pub(crate) fn record(histogram: &mut Histogram<u64>, latency: Duration) {
     histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
 }
 

@@ -3,7 +3,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Command;
+use std::time::Duration;
 
+use firmware_sim::run::{Order, OwnFarEnd, play_to};
+use firmware_sim::scenario::Scenario;
+use firmware_sim::watch::FarEnd;
+use firmware_sim::wire::Protocol;
 use serde_json::Value;
 
 use crate::broker::Broker;
@@ -238,4 +243,34 @@ fn does_a_device_take_at_most_16_kib() {
         (1_000..=16 * 1_024).contains(&memory),
         "{memory} bytes: {account:#}"
     );
+}
+
+/// A far end of the caller's own that is told nothing: all that was acknowledged is missing, on every
+/// topic, and the fleet knows how long its devices waited.
+#[test]
+fn is_what_an_own_far_end_never_saw_missing_on_every_topic() {
+    let broker = Broker::start();
+    let text = "[fleet]\nchannels = 2\ntopics_per_channel = 3\nreadings_per_second = 20\n\
+                readings_qos = 1\nalarms_per_minute = 600\nreport_seconds = 1\n\
+                [[phase]]\nkind = \"steady\"\nseconds = 1.5\n";
+    let order = Order {
+        devices: 2,
+        scenario: Scenario::read(text).unwrap(),
+        protocol: Protocol::V5,
+        connect: broker.address().parse().unwrap(),
+        watch: None,
+        seed: 1,
+    };
+    let own = OwnFarEnd {
+        far_end: FarEnd::default(),
+        settle_max: Duration::ZERO,
+    };
+    let played = play_to(&order, &own, std::future::pending(), |_| {}).unwrap();
+    let alarms = &played.account.alarm;
+    assert!(alarms.acknowledged > 0, "{alarms:?}");
+    assert_eq!(played.account.alarms_lost, Some(alarms.acknowledged));
+    assert_eq!(played.pace.answered.alarm.len(), alarms.acknowledged);
+    assert!(played.pace.late.len() >= 2 * 20);
+    let readings = played.account.reading.far_end.as_ref().unwrap();
+    assert_eq!(readings.final_values_missing, 2 * 2 * 3);
 }
