@@ -27,3 +27,5 @@ pub mod scenario;
 pub mod signal;
 pub mod watch;
 pub mod wire;
+
+pub use tidegate_device::{Kind, Tick};
