@@ -49,12 +49,19 @@ pub struct ActAccount {
     pub worst_us: Option<u64>,
     /// 99 of 100 took no longer.
     pub p99_us: Option<u64>,
+    /// How late this machine's own timers were at most.
+    pub machine_late_us: u64,
 }
 
 impl Account {
-    /// Adds it up. `gateway` is what it said at the very end.
+    /// Adds it up. `gateway` is what it said at the very end; `late_micros`, how late the machine
+    /// itself was in each act.
     #[must_use]
-    pub fn new(fleet: FleetAccount, gateway: Option<Status>) -> Self {
+    pub fn new(
+        fleet: FleetAccount,
+        gateway: Option<Status>,
+        late_micros: [u64; ACTS.len()],
+    ) -> Self {
         let missing = fleet.alarms_lost.unwrap_or_default();
         let ledger = gateway.map(|status| status.classes);
         let balanced = ledger
@@ -65,7 +72,7 @@ impl Account {
             interrupted: fleet.run.stopped,
             alarms_lost: lost(missing, ledger.as_deref()),
             balanced,
-            acts: acts(&fleet),
+            acts: acts(&fleet, late_micros),
             alarms: fleet.alarm,
             reports: fleet.report,
             readings: fleet.reading,
@@ -97,9 +104,9 @@ fn lost(missing: u64, ledger: Option<&[ClassStatus]>) -> Option<u64> {
     }
 }
 
-fn acts(fleet: &FleetAccount) -> Vec<ActAccount> {
-    let phases = ACTS.iter().zip(&fleet.phases);
-    let acts = phases.map(|(act, phase)| {
+fn acts(fleet: &FleetAccount, late_micros: [u64; ACTS.len()]) -> Vec<ActAccount> {
+    let phases = ACTS.iter().zip(&fleet.phases).zip(late_micros);
+    let acts = phases.map(|((act, phase), machine_late_us)| {
         let any = phase.alarms_arrived > 0;
         ActAccount {
             name: act.name,
@@ -107,6 +114,7 @@ fn acts(fleet: &FleetAccount) -> Vec<ActAccount> {
             alarms: phase.alarms_arrived,
             worst_us: any.then_some(phase.alarm_latency.max_us),
             p99_us: any.then_some(phase.alarm_latency.p99_us),
+            machine_late_us,
         }
     });
     acts.collect()
@@ -127,7 +135,7 @@ impl fmt::Display for Account {
             Some(lost) => writeln!(f, "\nalarms lost: {}", grouped(lost)),
             None => writeln!(
                 f,
-                "\nalarms lost: not known; it was ended while the gateway was dead, and what is missing may be on its disk"
+                "\nalarms lost: not known: ended while the gateway was dead, with some on its disk"
             ),
         }
     }
@@ -137,27 +145,27 @@ impl Account {
     fn write_acts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<26}{:>8}{:>12}{:>12}   from due to the cloud",
-            "alarms due in", "arrived", "99 of 100", "the slowest"
+            "{:<24}{:>9}{:>12}{:>13}{:>14}",
+            "alarms due in", "arrived", "99 of 100", "the slowest", "this machine"
         )?;
         for (index, act) in self.acts.iter().enumerate() {
             let shown = |micros: Option<u64>| micros.map_or_else(|| "-".to_owned(), latency);
             writeln!(
                 f,
-                "{} {:<24}{:>8}{:>12}{:>12}{}",
+                "{} {:<22}{:>9}{:>12}{:>13}{:>14}{}",
                 index + 1,
                 act.name,
                 grouped(act.alarms),
                 shown(act.p99_us),
                 shown(act.worst_us),
-                if act.uplink_away {
-                    "   waited for the uplink"
-                } else {
-                    ""
-                }
+                latency(act.machine_late_us),
+                if act.uplink_away { " no uplink" } else { "" }
             )?;
         }
-        writeln!(f)
+        writeln!(
+            f,
+            "Times from due to the cloud. This machine: how late its own timers were at most.\n"
+        )
     }
 
     fn write_ledger(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -207,7 +215,8 @@ impl Account {
         };
         writeln!(
             f,
-            "The ledger, over both starts of the gateway, {verdict}.\n"
+            "The ledger, over both starts of the gateway, {verdict}.\n\
+             Found: left on disk by kill -9 and not in the ledger yet, less what it took.\n"
         )
     }
 
@@ -219,18 +228,15 @@ impl Account {
         };
         let (alarms, repeated, _) = arrived(&self.alarms);
         let (readings, _, finals_missing) = arrived(&self.readings);
+        let topics = u64::from(DEVICES * CHANNELS);
         writeln!(
             f,
-            "alarms    {} sent by {DEVICES} devices, {} acknowledged, {} in the cloud, {} of them twice",
+            "alarms    {} sent, {} acknowledged; {} in the cloud ({} twice)\n\
+             readings  {} sent, {} in the cloud; final values there: {} of {topics}",
             grouped(self.alarms.sent),
             grouped(self.alarms.acknowledged),
             grouped(alarms),
             grouped(repeated),
-        )?;
-        let topics = u64::from(DEVICES * CHANNELS);
-        writeln!(
-            f,
-            "readings  {} sent, {} in the cloud; of {topics} topics {} with their latest value",
             grouped(self.readings.sent),
             grouped(readings),
             topics.saturating_sub(finals_missing),
@@ -243,6 +249,8 @@ mod tests {
     use super::*;
     use crate::traffic::status::Ended;
     use firmware_sim::account::{FarEnd, Latency, PhaseAccount, Run};
+
+    const LATE: [u64; ACTS.len()] = [1_500; ACTS.len()];
 
     fn fleet(missing: u64, stopped: bool) -> FleetAccount {
         let latency = Latency {
@@ -316,7 +324,7 @@ mod tests {
             (8, true, Some(gateway(7, 1_207)), Some(1), Exit::Failed),
             (8, true, None, None, Exit::Interrupted),
         ] {
-            let account = Account::new(fleet(missing, stopped), gateway);
+            let account = Account::new(fleet(missing, stopped), gateway, LATE);
             assert_eq!(
                 (account.alarms_lost, account.exit()),
                 (lost, exit),
@@ -327,20 +335,20 @@ mod tests {
 
     #[test]
     fn does_the_account_fit_a_terminal_and_end_with_the_verdict() {
-        let text = Account::new(fleet(0, false), Some(gateway(0, 1_200))).to_string();
+        let text = Account::new(fleet(0, false), Some(gateway(0, 1_200)), LATE).to_string();
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
         );
         assert!(text.contains("balances in every class"), "{text}");
         assert!(text.ends_with("\nalarms lost: 0\n"), "{text}");
-        let wrong = Account::new(fleet(2, false), Some(gateway(0, 1_201))).to_string();
+        let wrong = Account::new(fleet(2, false), Some(gateway(0, 1_201)), LATE).to_string();
         assert!(wrong.contains("DOES NOT BALANCE") && wrong.ends_with("lost: 2\n"));
     }
 
     #[test]
     fn is_the_account_read_by_a_program_too() {
-        let account = Account::new(fleet(0, false), Some(gateway(0, 1_200)));
+        let account = Account::new(fleet(0, false), Some(gateway(0, 1_200)), LATE);
         let json = serde_json::to_value(&account).unwrap();
         assert_eq!(json["alarms_lost"], 0);
         assert_eq!(json["balanced"], true);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::story::ACTS;
 use crate::control::admin::Report;
 
 /// Rates are those of the last second.
@@ -38,6 +39,9 @@ pub struct FleetFigures {
     pub up: u64,
     /// Messages handed to connections, resends too.
     pub sent: u64,
+    /// In each act, how late this machine itself was at most: its timers rang so many microseconds
+    /// after their time. Nothing in the demo can be quicker than that.
+    pub late_micros: [u64; ACTS.len()],
 }
 
 /// The gateway.

@@ -25,12 +25,12 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::figures::FleetFigures;
-use super::story::DEVICES;
+use super::story::{ACTS, DEVICES};
 
 /// The number of each device's first start. There is one run in this process, so any will do.
 pub const FIRST_BOOT: u32 = 1;
-/// How often counts are told.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+/// How often counts are told, and a timer is asked how late it is: a busy machine is late all the time.
+const TELL_EVERY: Duration = Duration::from_millis(10);
 
 /// The fleet's thread.
 #[derive(Debug)]
@@ -79,11 +79,13 @@ impl Fleet {
         self.thread.is_finished()
     }
 
-    /// Every device's ledger; `None` when the fleet had a defect, whose panic is on the terminal.
+    /// Every device's ledger, and the last figures; `None` when the fleet had a defect, whose panic is
+    /// on the terminal.
     #[must_use]
-    pub fn end(self) -> Option<Vec<DeviceLedger>> {
+    pub fn end(self) -> Option<(Vec<DeviceLedger>, FleetFigures)> {
         self.stop();
-        self.thread.join().ok()
+        let ledgers = self.thread.join().ok()?;
+        Some((ledgers, *self.figures.borrow()))
     }
 }
 
@@ -109,6 +111,7 @@ fn attend(
 ) -> Vec<DeviceLedger> {
     LocalSet::new().block_on(runtime, async {
         let mut fleet = std::pin::pin!(fleet);
+        let mut late_micros = [0; ACTS.len()];
         let mut looks = interval(TELL_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -117,10 +120,16 @@ fn attend(
                 _ = stopped.wait_for(|stop| *stop), if stage.stopped.get().is_none() => {
                     stage.stopped.set(Some(clock.now()));
                 }
-                _ = looks.tick() => {
+                due = looks.tick() => {
+                    let (act, ..) = stage.scenario.at(clock.now());
+                    if let Some(late) = late_micros.get_mut(act) {
+                        let micros = due.elapsed().as_micros();
+                        *late = u64::try_from(micros).unwrap_or(u64::MAX).max(*late);
+                    }
                     let figures = FleetFigures {
                         up: stage.tally.up.get(),
                         sent: stage.tally.sent.get(),
+                        late_micros,
                     };
                     tell.send_replace(figures);
                 }

@@ -144,7 +144,7 @@ topic = "+/+/report"
 class = "normal"
 
 [[rule]]
-topic = "#"
+topic = "plant/#"
 class = "low"
 
 [admin]

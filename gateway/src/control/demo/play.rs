@@ -322,7 +322,7 @@ impl<S: FnMut(&Figures)> House<S> {
         ended: Duration,
         stopped: bool,
     ) -> Result<Account, PlayError> {
-        let ledgers = fleet.end().ok_or(PlayError::Broken)?;
+        let (ledgers, figures) = fleet.end().ok_or(PlayError::Broken)?;
         let last = match &self.gateway {
             Some(_) => self.ask().await,
             None => None,
@@ -333,7 +333,11 @@ impl<S: FnMut(&Figures)> House<S> {
         let run = run(&ledgers, ended, stopped);
         let names: Vec<_> = scenario.phases().map(|phase| phase.name).collect();
         let account = FleetAccount::new(run, &ledgers, Some(&arrivals), &names);
-        Ok(Account::new(account, last.map(|report| report.path)))
+        Ok(Account::new(
+            account,
+            last.map(|report| report.path),
+            figures.late_micros,
+        ))
     }
 
     fn since_start(&self) -> Duration {

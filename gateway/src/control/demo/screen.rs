@@ -259,13 +259,13 @@ fn acts(page: &mut Page, figures: &Figures) {
         let text = match arrived.alarms {
             0 => format!(" {mark} {} {:<22}", index + 1, act.name),
             alarms => format!(
-                " {mark} {} {:<22}{:>8} arrived, the slowest in {:>9}{}",
+                " {mark} {} {:<22}{:>8} arrived, slowest in {:>9}{}",
                 index + 1,
                 act.name,
                 grouped(alarms),
                 latency(arrived.worst_micros),
                 if act.is_uplink_away {
-                    "  (no uplink)"
+                    "  no uplink"
                 } else {
                     ""
                 },
@@ -287,20 +287,20 @@ fn ledger(page: &mut Page, figures: &Figures) {
         return;
     }
     let sum = |count: fn(&ClassStatus) -> u64| grouped(known.iter().map(count).sum());
+    let balances = known.iter().all(|class| class.unaccounted() == 0);
+    let (tone, verdict) = if balances {
+        (Tone::Good, "ledger balances")
+    } else {
+        (Tone::Bad, "LEDGER OUT OF BALANCE")
+    };
     let text = format!(
-        " ledger  {} in = {} delivered + {} gave way + {} here",
+        " {verdict}: {} = {} delivered + {} gave way + {} here",
         sum(|class| class.received.saturating_add_signed(class.found)),
         sum(|class| class.ended.count(Outcome::Delivered)),
         sum(gave_way),
         sum(|class| class.in_memory + class.on_disk),
     );
-    let balances = known.iter().all(|class| class.unaccounted() == 0);
-    let (tone, verdict) = if balances {
-        (Tone::Good, "balances")
-    } else {
-        (Tone::Bad, "DOES NOT BALANCE")
-    };
-    page.say(tone, format!("{text}: {verdict}"));
+    page.say(tone, text);
 }
 
 fn classes_of(figures: &Figures) -> &[ClassStatus] {
@@ -365,21 +365,21 @@ mod tests {
 
     /// Everything that is shown, with numbers as large as the longest story makes them.
     fn full(act: usize, runs: bool, is_on: bool) -> Figures {
-        let class = |name: &str, level| ClassStatus {
+        let class = |name: &str, many, level| ClassStatus {
             name: name.to_owned(),
-            received: 3_500_000,
-            ended: Ended([3_000_000, 400_000, 0, 0, 0, 0, 0, 0, 0, 0]),
-            in_memory: 99_000,
-            on_disk: 1_000,
+            received: many * 17,
+            ended: Ended([many * 6, many * 10, 0, 0, 0, 0, 0, 0, 0, 0]),
+            in_memory: many,
+            on_disk: 0,
             level,
             ..ClassStatus::default()
         };
         let mut report = Box::new(Report::default());
         report.process.resident_bytes = 123 << 20;
         report.path.classes = vec![
-            class("critical", Level::Calm),
-            class("normal", Level::Calm),
-            class("low", Level::Coalescing),
+            class("critical", 1_000, Level::Calm),
+            class("normal", 500, Level::Calm),
+            class("low", 98_000, Level::Coalescing),
             ClassStatus {
                 name: "discard".to_owned(),
                 ..ClassStatus::default()
@@ -393,6 +393,7 @@ mod tests {
             fleet: FleetFigures {
                 up: 50,
                 sent: 3_500_000,
+                ..FleetFigures::default()
             },
             sent_per_second: 10_123,
             gateway: GatewayFigures {
@@ -452,7 +453,9 @@ mod tests {
         let mut figures = full(4, true, true);
         let tone_of_ledger = |figures: &Figures| {
             let lines = screen(figures, 80, 24);
-            let found = lines.into_iter().find(|line| line.text.contains("ledger"));
+            let found = lines
+                .into_iter()
+                .find(|line| line.text.to_lowercase().contains("ledger"));
             found.map(|line| line.tone)
         };
         assert_eq!(tone_of_ledger(&figures), Some(Tone::Good));

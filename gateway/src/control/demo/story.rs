@@ -45,7 +45,7 @@ pub const ACTS: [Act; 5] = [
     Act {
         name: "calm",
         what: "the cloud takes more than comes",
-        look: "Everything passes at once: no queue, nothing gives way, the disk stays untouched.",
+        look: "Everything passes at once: no queue, nothing gives way, no disk is touched.",
         share: 10,
         factor: 1,
         is_uplink_away: false,
@@ -53,7 +53,7 @@ pub const ACTS: [Act; 5] = [
     Act {
         name: "ten-fold overload",
         what: "ten times what the cloud takes",
-        look: "Older readings give way to newer ones of their topic. Every alarm passes at once.",
+        look: "Older readings give way to newer ones of their topic; alarms pass at once.",
         share: 15,
         factor: BURST_FACTOR,
         is_uplink_away: false,
@@ -61,7 +61,7 @@ pub const ACTS: [Act; 5] = [
     Act {
         name: "the uplink gone",
         what: "the cloud cannot be reached",
-        look: "Alarms are written to disk, then acknowledged. Readings wait at their latest value.",
+        look: "Alarms go to disk, then are acknowledged; readings stay at their latest value.",
         share: 15,
         factor: 1,
         is_uplink_away: true,
@@ -69,15 +69,15 @@ pub const ACTS: [Act; 5] = [
     Act {
         name: "kill -9 and restart",
         what: "the gateway is killed, the uplink still gone",
-        look: "What was acknowledged is on disk and survives. Devices bring the rest again.",
+        look: "What was acknowledged is on disk and survives; devices bring the rest again.",
         share: 8,
         factor: 1,
         is_uplink_away: true,
     },
     Act {
-        name: "back again",
-        what: "the uplink is back, replay from disk",
-        look: "The backlog goes out in order, new alarms right away, and calm returns by itself.",
+        name: "back again, replay",
+        what: "the uplink is back, and the disk is emptied",
+        look: "The backlog goes out, new alarms right away, and calm returns by itself.",
         share: 12,
         factor: 1,
         is_uplink_away: false,
@@ -119,8 +119,8 @@ impl Story {
     /// The index of the act at this time; the last one after the end.
     #[must_use]
     pub fn act_at(&self, since_start: Duration) -> usize {
-        let begun = (0..ACTS.len()).filter(|&act| self.begin_of(act) <= since_start);
-        begun.last().unwrap_or_default()
+        let mut begun = (0..ACTS.len()).filter(|&act| self.begin_of(act) <= since_start);
+        begun.next_back().unwrap_or_default()
     }
 
     /// When an act begins; the end for one that there is not.

@@ -1,6 +1,11 @@
 //! Where the story is shown: a screen that is redrawn in place, lines where there is no terminal, or
 //! nothing. In come figures, out go bytes; a terminal is left as it was found. A door.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads NO_COLOR (no-color.org), once"
+)]
+
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
