@@ -145,14 +145,14 @@ impl Account {
     fn write_acts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<24}{:>9}{:>12}{:>13}{:>14}",
+            "{:<22}{:>9}{:>12}{:>13}{:>13}",
             "alarms due in", "arrived", "99 of 100", "the slowest", "this machine"
         )?;
         for (index, act) in self.acts.iter().enumerate() {
             let shown = |micros: Option<u64>| micros.map_or_else(|| "-".to_owned(), latency);
             writeln!(
                 f,
-                "{} {:<22}{:>9}{:>12}{:>13}{:>14}{}",
+                "{} {:<20}{:>9}{:>12}{:>13}{:>13}{}",
                 index + 1,
                 act.name,
                 grouped(act.alarms),
@@ -293,7 +293,7 @@ mod tests {
             report: kind.clone(),
             reading: kind,
             alarms_lost: Some(missing),
-            phases: vec![phase(200), phase(0)],
+            phases: vec![phase(200), phase(0), phase(3), phase(4), phase(5)],
             strangers: Some(0),
         }
     }
