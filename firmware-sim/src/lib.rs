@@ -28,4 +28,4 @@ pub mod signal;
 pub mod watch;
 pub mod wire;
 
-pub use tidegate_device::Kind;
+pub use tidegate_device::{Kind, Tick};

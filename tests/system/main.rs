@@ -29,6 +29,8 @@ mod wire;
 mod bad_input;
 mod configuration;
 mod crash;
+#[cfg(feature = "demo")]
+mod demo;
 mod disk;
 mod disk_quota;
 mod floods;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "demo")]
+use super::commands::demo;
 use super::commands::{check, explain, outage, run, spool, status};
 use super::exit::Exit;
 
@@ -50,6 +52,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Play the whole story on one screen, with nothing to install: calm, overload, the uplink gone,
+    /// kill -9 of the gateway, back again. Exit code 1 if an acknowledged alarm is missing at the end.
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
     /// Look into the spool and steer it, while the gateway runs or not.
     Spool {
         #[command(subcommand)]
@@ -79,6 +85,8 @@ impl Cli {
                 topic,
                 payload,
             } => explain::explain(config.config.as_deref(), &topic, payload.as_deref()),
+            #[cfg(feature = "demo")]
+            Command::Demo(asked) => demo::demo(&asked),
             Command::Spool { command, config } => spool::spool(config.as_deref(), command),
             Command::Status { config, json } => status::status(config.config.as_deref(), json),
         }

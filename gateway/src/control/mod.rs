@@ -4,6 +4,8 @@ pub mod admin;
 pub mod cli;
 pub mod commands;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod exit;
 pub mod logging;
 pub mod shutdown;

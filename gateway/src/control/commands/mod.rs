@@ -1,6 +1,8 @@
 //! What the command line can ask for, one room for each.
 
 pub mod check;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod explain;
 mod greeting;
 pub mod outage;
