@@ -5,6 +5,7 @@
 //!
 //! After every event the ledger balances (checked in debug builds).
 
+mod admission;
 mod dead;
 mod disk;
 mod doubles;
@@ -21,10 +22,9 @@ use std::time::Duration;
 
 use super::lanes::{Answer, Batch, Notice, Refusal};
 use super::message::{ClassId, DoorId, Message, Tick, WallTime};
-use super::queue::bounded::{Admission, Ends, Queues};
-use super::queue::class::ClassQueue;
+use super::queue::ClassSettings;
+use super::queue::bounded::{Ends, Queues};
 use super::queue::pressure::{Level, PressureSettings};
-use super::queue::{ClassSettings, Delivery};
 use super::schedule::pick::{LeastShares, Pick, Schedule};
 use super::send::{Link, LinkCommand, UplinkSettings};
 use super::senders::Senders;
@@ -32,6 +32,7 @@ use super::settle::Outcome;
 use super::settle::ledger::{Account, Ledger, Waiting};
 use super::snapshot::{QueueSnapshot, Source};
 use super::spool::SpoolPolicy;
+pub use admission::BRAKE_MAX;
 use disk::Spooling;
 use doubles::{Doubles, Standing};
 use outbound::Outbound;
@@ -94,20 +95,8 @@ pub struct Relay {
 
 /// How often pressure and the queues' fronts are looked at.
 const OBSERVE_EVERY: Duration = Duration::from_millis(100);
-/// Buffered messages waiting beyond this part of the memory brake the lane of the rest: a sender that
-/// is acknowledged at admission would otherwise outrun any uplink until the oldest is shed.
-const BRAKE_DIVISOR: u64 = 32;
-/// The longest time that the brake keeps a batch in the lane, those of senders that do no harm among
-/// them. Each sender has one there, so that the one which floods brings 1.3 MiB a second.
-pub const BRAKE_MAX: Duration = Duration::from_millis(50);
-/// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
-/// as that takes it is fast enough.
-const UNWRITTEN_DIVISOR: u64 = 8;
 /// How long a connection rests after the upstream said that its quota is used up (0x97).
 const QUOTA_PAUSE: Duration = Duration::from_secs(1);
-/// What may be held of the first class, and of the rest, as a part of the memory: beyond it the lane
-/// is not drained until room is made or `hold_max` closes a sender.
-const HELD_DIVISOR: u64 = 4;
 
 impl Relay {
     /// An empty path.
@@ -250,43 +239,6 @@ impl Relay {
             .min(self.slowing.deadline())
     }
 
-    /// Whether the lane of the first class may be drained now: not while more of it is held than
-    /// memory allows, nor while it outruns the disk.
-    #[must_use]
-    pub fn takes_urgent(&self, now: Tick) -> bool {
-        self.held_bytes(true) <= self.memory_bytes_max / HELD_DIVISOR
-            && !self.outruns_disk(ClassId::FIRST, now)
-    }
-
-    /// Whether the lane of the rest may be drained now, `oldest` being when its first batch was put
-    /// there.
-    #[must_use]
-    pub fn takes_rest(&self, oldest: Tick, now: Tick) -> bool {
-        if self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR {
-            return false;
-        }
-        let mut rest = self.class_ids().skip(1);
-        if rest.any(|class| self.outruns_disk(class, now)) {
-            return false;
-        }
-        let queues = self.queues.iter();
-        let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
-        let waiting: u64 = buffered.map(ClassQueue::waiting_bytes).sum();
-        waiting < self.memory_bytes_max / BRAKE_DIVISOR
-            || !self.outbound.any_up()
-            || now.since(oldest) >= BRAKE_MAX
-    }
-
-    /// Whether messages of a class come faster than the disk takes them: its lane waits for the disk
-    /// then, as long as that answers.
-    fn outruns_disk(&self, class: ClassId, now: Tick) -> bool {
-        let queue = self.queues.class(class);
-        queue.settings().delivery != Delivery::Latest
-            && queue.unwritten_bytes() > self.queues.largest(class) / UNWRITTEN_DIVISOR
-            && self.queues.overflows(class)
-            && self.spool.keeps_up(class, now)
-    }
-
     /// What senders must be told.
     pub fn take_notices(&mut self) -> Vec<(DoorId, Vec<Notice>)> {
         self.senders.take_notices()
@@ -419,70 +371,6 @@ impl Relay {
         &self.queues
     }
 
-    /// Finds a message's place.
-    fn take_in(&mut self, mut message: Message, now: Tick) {
-        let class = message.class;
-        if class == ClassId::DISCARD {
-            self.senders.answer(&mut message.receipt, Answer::Accepted);
-            return self.ledger.end(class, Outcome::Shed);
-        }
-        let settings = &self.classes[class.index()];
-        let bytes = message.memory_bytes();
-        if self.outbound.is_too_large(&message) || bytes > self.queues.largest(class) {
-            return self.refuse(message, Outcome::Refused, Refusal::TooLarge);
-        }
-        let guaranteed = settings.delivery == Delivery::Guaranteed;
-        let share = share_max(&self.senders, message.receipt.door, settings);
-        let queue = self.queues.class(class);
-        if guaranteed && (queue.holds_before(&message) || queue.is_held_for_room()) {
-            return self.no_room(message, guaranteed, share);
-        }
-        let latest = settings.delivery == Delivery::Latest;
-        let seen = self.queues.class_mut(class).seen();
-        let seen = seen.print(&message).filter(|_| latest);
-        let mut receipt = message.receipt;
-        if !guaranteed {
-            message.receipt.token = None;
-        }
-        match self.queues.admit(message, share, now, &mut self.ends) {
-            Admission::Admitted => {
-                if let Some(key) = seen {
-                    self.queues.class_mut(class).seen().note(key);
-                }
-                if !guaranteed {
-                    self.senders.answer(&mut receipt, Answer::Accepted);
-                }
-            }
-            Admission::Full(mut message) => {
-                message.receipt = receipt;
-                self.no_room(*message, guaranteed, share)
-            }
-        }
-    }
-
-    fn no_room(&mut self, message: Message, guaranteed: bool, share_max: u64) {
-        if !guaranteed {
-            self.refuse(message, Outcome::Shed, Refusal::Full);
-        } else if message.receipt.token.is_none() {
-            self.refuse(message, Outcome::Refused, Refusal::Full);
-        } else {
-            self.senders.hold(message.receipt.door);
-            self.queues.hold(message, share_max);
-        }
-    }
-
-    fn refuse(&mut self, mut message: Message, outcome: Outcome, why: Refusal) {
-        self.senders
-            .answer(&mut message.receipt, Answer::Refused(why));
-        self.ledger.end(message.class, outcome);
-    }
-
-    fn held_bytes(&self, first: bool) -> u64 {
-        let queues = self.queues.iter().enumerate();
-        let of_lane = queues.filter(|(index, _)| (*index == 0) == first);
-        of_lane.map(|(_, queue)| queue.held_bytes()).sum()
-    }
-
     /// Sends over one connection what is picked for it.
     fn fill(&mut self, link: Link, now: Tick, wall: WallTime) {
         while let Some(pick) = self.pick(link, now) {
@@ -525,28 +413,6 @@ impl Relay {
             .class_ids()
             .any(|class| self.spool.waiting(class) + self.spool.dead[class.index()].waiting() > 0);
         if waits && at > now { at } else { Tick::NEVER }
-    }
-
-    fn readmit(&mut self, now: Tick) {
-        if !std::mem::take(&mut self.room_made) {
-            return;
-        }
-        let (queues, senders) = (&mut self.queues, &self.senders);
-        if queues.iter().all(|queue| queue.held() == 0) {
-            return;
-        }
-        let mut admitted = Vec::new();
-        queues.readmit(
-            now,
-            |sender, class| share_max(senders, sender, class),
-            |sender| admitted.push(sender),
-            &mut self.ends,
-        );
-        for sender in admitted {
-            self.senders.unhold(sender);
-        }
-        // What is sent next must know what was given up for them.
-        self.follow_unloaded();
     }
 
     fn observe(&mut self, now: Tick) {
@@ -597,15 +463,6 @@ impl Relay {
             self.ledger,
             self.waiting()
         );
-    }
-}
-
-/// How much of a class a sender may occupy: a source speaks for a whole site.
-fn share_max(senders: &Senders, sender: DoorId, class: &ClassSettings) -> u64 {
-    if senders.is_site(sender) {
-        u64::MAX
-    } else {
-        class.client_bytes_max
     }
 }
 

@@ -224,10 +224,9 @@ impl Queues {
         }
     }
 
-    /// Puts messages back that were sent and not taken, each at the place of its receipt. While its
+    /// Puts messages back that were sent and not taken, each at its turn. While its
     /// class coalesces only the newest of a key stays.
     pub fn put_back(&mut self, mut messages: Vec<Message>, ends: &mut Ends) {
-        messages.sort_by_key(|message| message.sequence);
         for index in 0..self.classes.len() {
             let of_class = messages.extract_if(.., |message| message.class.index() == index);
             let older = self.classes[index].put_back_all(of_class.collect());

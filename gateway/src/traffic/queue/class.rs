@@ -29,6 +29,8 @@ pub struct ClassQueue {
     /// Messages in `waiting`, and their bytes.
     pub(super) count: usize,
     pub(super) waiting_bytes: u64,
+    /// Turns given.
+    turns: u64,
     /// Position of the front; counts up as messages leave and down as they come back.
     pub(super) front: u64,
     pub(super) clients: Clients,
@@ -69,6 +71,7 @@ impl ClassQueue {
             waiting: Row::default(),
             count: 0,
             waiting_bytes: 0,
+            turns: 0,
             front: FIRST_POSITION,
             clients: Clients::default(),
             places: None,
@@ -276,7 +279,9 @@ impl ClassQueue {
     }
 
     /// Puts a message behind all others; `key` as [`ClassQueue::print`] says it.
-    pub(super) fn push_back(&mut self, message: Message, bytes: u64, key: Option<Fingerprint>) {
+    pub(super) fn push_back(&mut self, mut message: Message, bytes: u64, key: Option<Fingerprint>) {
+        self.turns += 1;
+        message.turn = self.turns;
         let position = self.front + self.waiting.len() as u64;
         if let Some((places, key)) = self.places.as_mut().zip(key) {
             places.note(key, position);
@@ -370,19 +375,16 @@ impl ClassQueue {
         }
     }
 
-    /// Puts messages back, in order of receipt; gives those that a newer value superseded.
+    /// Puts messages back, each at its turn; gives those that a newer value superseded.
     pub(super) fn put_back_all(&mut self, messages: Vec<Message>) -> Vec<Message> {
-        let Some(newest) = messages.last().map(|message| message.sequence) else {
+        let Some(last) = messages.iter().map(|message| message.turn).max() else {
             return Vec::new();
         };
         let mut all = messages;
-        while self
-            .front_message()
-            .is_some_and(|front| front.sequence < newest)
-        {
+        while self.front_message().is_some_and(|front| front.turn < last) {
             all.extend(self.pop_front());
         }
-        all.sort_by_key(|message| message.sequence);
+        all.sort_by_key(|message| message.turn);
         all.into_iter()
             .rev()
             .filter_map(|message| self.put_back(message))

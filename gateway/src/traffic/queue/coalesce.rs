@@ -126,6 +126,7 @@ impl Seen {
 
 /// Puts `newer` in the place of `older`, for which it stands from now on; gives `older` back.
 pub fn supersede(older: &mut Message, mut newer: Message) -> Message {
+    newer.turn = older.turn;
     newer.stands_for = newer.stands_for.saturating_add(older.stands_for);
     std::mem::replace(older, newer)
 }

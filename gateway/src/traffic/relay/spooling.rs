@@ -360,7 +360,7 @@ impl Relay {
         let all = sent.chain(aside);
         let mut unwritten: Vec<_> = all.filter(|(m, ..)| m.spooled.is_none()).collect();
         // Both connections, and what goes with QoS 0, in one order.
-        unwritten.sort_by_key(|(message, ..)| message.sequence);
+        unwritten.sort_by_key(|(message, ..)| message.turn);
         for (message, doubled, in_flight) in unwritten {
             let class = message.class.index();
             let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;

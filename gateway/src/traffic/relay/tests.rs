@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::traffic::message::{QoS, Receipt, sample};
+use crate::traffic::queue::Delivery;
 use crate::traffic::send::tests::uplink;
 use crate::traffic::send::{Ack, LinkEvent, LinkLimits, UplinkSettings};
 

@@ -1,0 +1,161 @@
+//! What is let in, and when: a message finds its place, is held or is refused; what was held gets its
+//! place when room is made; and a lane is not drained while its messages would find none.
+
+use std::time::Duration;
+
+use super::super::lanes::{Answer, Refusal};
+use super::super::message::{ClassId, DoorId, Message, Tick};
+use super::super::queue::bounded::Admission;
+use super::super::queue::class::ClassQueue;
+use super::super::queue::{ClassSettings, Delivery};
+use super::super::senders::Senders;
+use super::super::settle::Outcome;
+use super::Relay;
+
+/// Buffered messages waiting beyond this part of the memory brake the lane of the rest: a sender that
+/// is acknowledged at admission would otherwise outrun any uplink until the oldest is shed.
+const BRAKE_DIVISOR: u64 = 32;
+/// The longest time that the brake keeps a batch in the lane, those of senders that do no harm among
+/// them. Each sender has one there, so that the one which floods brings 1.3 MiB a second.
+pub const BRAKE_MAX: Duration = Duration::from_millis(50);
+/// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
+/// as that takes it is fast enough.
+const UNWRITTEN_DIVISOR: u64 = 8;
+/// What may be held of the first class, and of the rest, as a part of the memory: beyond it the lane
+/// is not drained until room is made or `hold_max` closes a sender.
+const HELD_DIVISOR: u64 = 4;
+
+impl Relay {
+    /// Whether the lane of the first class may be drained now: not while more of it is held than
+    /// memory allows, nor while it outruns the disk.
+    #[must_use]
+    pub fn takes_urgent(&self, now: Tick) -> bool {
+        self.held_bytes(true) <= self.memory_bytes_max / HELD_DIVISOR
+            && !self.outruns_disk(ClassId::FIRST, now)
+    }
+
+    /// Whether the lane of the rest may be drained now, `oldest` being when its first batch was put
+    /// there.
+    #[must_use]
+    pub fn takes_rest(&self, oldest: Tick, now: Tick) -> bool {
+        if self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR {
+            return false;
+        }
+        let mut rest = self.class_ids().skip(1);
+        if rest.any(|class| self.outruns_disk(class, now)) {
+            return false;
+        }
+        let queues = self.queues.iter();
+        let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
+        let waiting: u64 = buffered.map(ClassQueue::waiting_bytes).sum();
+        waiting < self.memory_bytes_max / BRAKE_DIVISOR
+            || !self.outbound.any_up()
+            || now.since(oldest) >= BRAKE_MAX
+    }
+
+    /// Whether messages of a class come faster than the disk takes them: its lane waits for the disk
+    /// then, as long as that answers.
+    fn outruns_disk(&self, class: ClassId, now: Tick) -> bool {
+        let queue = self.queues.class(class);
+        queue.settings().delivery != Delivery::Latest
+            && queue.unwritten_bytes() > self.queues.largest(class) / UNWRITTEN_DIVISOR
+            && self.queues.overflows(class)
+            && self.spool.keeps_up(class, now)
+    }
+
+    /// Finds a message's place.
+    pub(super) fn take_in(&mut self, mut message: Message, now: Tick) {
+        let class = message.class;
+        if class == ClassId::DISCARD {
+            self.senders.answer(&mut message.receipt, Answer::Accepted);
+            return self.ledger.end(class, Outcome::Shed);
+        }
+        let settings = &self.classes[class.index()];
+        let bytes = message.memory_bytes();
+        if self.outbound.is_too_large(&message) || bytes > self.queues.largest(class) {
+            return self.refuse(message, Outcome::Refused, Refusal::TooLarge);
+        }
+        let guaranteed = settings.delivery == Delivery::Guaranteed;
+        let share = share_max(&self.senders, message.receipt.door, settings);
+        let queue = self.queues.class(class);
+        if guaranteed && (queue.holds_before(&message) || queue.is_held_for_room()) {
+            return self.no_room(message, guaranteed, share);
+        }
+        let seen = match settings.delivery {
+            Delivery::Latest => self.queues.class_mut(class).seen().print(&message),
+            Delivery::Guaranteed | Delivery::Buffered => None,
+        };
+        let mut receipt = message.receipt;
+        if !guaranteed {
+            message.receipt.token = None;
+        }
+        match self.queues.admit(message, share, now, &mut self.ends) {
+            Admission::Admitted => {
+                if let Some(key) = seen {
+                    self.queues.class_mut(class).seen().note(key);
+                }
+                if !guaranteed {
+                    self.senders.answer(&mut receipt, Answer::Accepted);
+                }
+            }
+            Admission::Full(mut message) => {
+                message.receipt = receipt;
+                self.no_room(*message, guaranteed, share)
+            }
+        }
+    }
+
+    fn no_room(&mut self, message: Message, guaranteed: bool, share_max: u64) {
+        if !guaranteed {
+            self.refuse(message, Outcome::Shed, Refusal::Full);
+        } else if message.receipt.token.is_none() {
+            self.refuse(message, Outcome::Refused, Refusal::Full);
+        } else {
+            self.senders.hold(message.receipt.door);
+            self.queues.hold(message, share_max);
+        }
+    }
+
+    fn refuse(&mut self, mut message: Message, outcome: Outcome, why: Refusal) {
+        self.senders
+            .answer(&mut message.receipt, Answer::Refused(why));
+        self.ledger.end(message.class, outcome);
+    }
+
+    pub(super) fn readmit(&mut self, now: Tick) {
+        if !std::mem::take(&mut self.room_made) {
+            return;
+        }
+        let (queues, senders) = (&mut self.queues, &self.senders);
+        if queues.iter().all(|queue| queue.held() == 0) {
+            return;
+        }
+        let mut admitted = Vec::new();
+        queues.readmit(
+            now,
+            |sender, class| share_max(senders, sender, class),
+            |sender| admitted.push(sender),
+            &mut self.ends,
+        );
+        for sender in admitted {
+            self.senders.unhold(sender);
+        }
+        // What is sent next must know what was given up for them.
+        self.follow_unloaded();
+    }
+
+    fn held_bytes(&self, first: bool) -> u64 {
+        let queues = self.queues.iter().enumerate();
+        let of_lane = queues.filter(|(index, _)| (*index == 0) == first);
+        of_lane.map(|(_, queue)| queue.held_bytes()).sum()
+    }
+}
+
+/// How much of a class a sender may occupy: a source speaks for a whole site.
+fn share_max(senders: &Senders, sender: DoorId, class: &ClassSettings) -> u64 {
+    if senders.is_site(sender) {
+        u64::MAX
+    } else {
+        class.client_bytes_max
+    }
+}
