@@ -31,8 +31,8 @@ use disk::Disk;
 
 /// Steps of one seed in which anything may happen; then everything heals.
 const STEPS: u32 = 250;
-/// Turns that healing may take before it counts as stuck.
-const HEALING_TURNS_MAX: u32 = 20_000;
+/// Turns without a delivery after which healing counts as stuck.
+const HEALING_TURNS_MAX: u32 = 5_000;
 /// How long a stop waits for the disk.
 const WRITE_MAX: Duration = Duration::from_secs(5);
 /// How long pressure may last when nothing comes and nothing waits: twice the stay, shedding's and
@@ -216,9 +216,12 @@ impl World {
             Some(..20_000) => 100_000,
             _ => self.step_micros.min(100_000),
         };
-        let mut turns = 0;
+        let (mut turns, mut delivered) = (0, 0);
         while !self.is_home() {
             turns += 1;
+            if self.delivered_now() > delivered {
+                (turns, delivered) = (0, self.delivered_now());
+            }
             assert!(
                 turns < HEALING_TURNS_MAX,
                 "stuck: {:?}, {:?} on disk, {:?}",
