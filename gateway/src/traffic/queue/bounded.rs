@@ -205,10 +205,15 @@ impl Queues {
             .collect()
     }
 
-    /// The next message of a class that is still worth sending; what expired goes to `ends`. Its
-    /// bytes stay in the budget until [`Queues::release`].
+    /// The message at the front of a class. `None` if it expired, which goes to `ends`: the one behind it
+    /// was not the one that was picked, and older ones of its class may stand elsewhere. Its bytes stay in
+    /// the budget until [`Queues::release`].
     pub fn pop(&mut self, class: ClassId, now: Tick, ends: &mut Ends) -> Option<Message> {
+        let before = ends.len();
         self.expire_front(class, now, ends);
+        if ends.len() > before {
+            return None;
+        }
         self.classes[class.index()].pop_to_send()
     }
 

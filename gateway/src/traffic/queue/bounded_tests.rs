@@ -204,18 +204,18 @@ fn does_a_mad_client_give_up_its_own_oldest_and_leave_the_others_alone() {
 }
 
 #[test]
-fn does_an_expired_message_end_as_such_and_not_leave() {
+fn does_an_expired_message_end_as_such_and_send_none_in_its_place() {
     let mut queues = three(1 << 20, 1 << 20);
     let mut ends = Vec::new();
     let mut old = message(1, "t", 1, 0);
     old.expires = Tick::from_micros(10);
     assert!(admit(&mut queues, old, &mut ends));
     assert!(admit(&mut queues, message(1, "t", 2, 0), &mut ends));
-    let next = queues
-        .pop(ClassId(1), Tick::from_micros(10), &mut ends)
-        .unwrap();
-    assert_eq!(next.sequence, 2);
+    let now = Tick::from_micros(10);
+    assert!(queues.pop(ClassId(1), now, &mut ends).is_none());
     assert_eq!(sequences(&ends, Outcome::Expired), [1]);
+    let next = queues.pop(ClassId(1), now, &mut ends).unwrap();
+    assert_eq!(next.sequence, 2);
 }
 
 #[derive(Clone, Debug)]
