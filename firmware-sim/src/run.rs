@@ -31,7 +31,7 @@ use crate::watch::{FarEnd, Watch, WatchError, WatchOrder};
 use crate::wire::Protocol;
 
 /// When nothing new arrived for so long, what is missing is missing.
-const QUIET_MAX: Duration = Duration::from_secs(3);
+pub const QUIET_MAX: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What to run.
@@ -58,6 +58,9 @@ pub struct OwnFarEnd {
     pub far_end: FarEnd,
     /// How long to wait at most for what is on its way; what comes later has not arrived.
     pub settle_max: Duration,
+    /// After how long without an arrival nothing more is expected: longer than one large message keeps
+    /// the link.
+    pub quiet_max: Duration,
 }
 
 /// What a run came to.
@@ -250,6 +253,13 @@ impl Watcher {
         }
     }
 
+    const fn quiet_max(&self) -> Duration {
+        match self {
+            Self::Owner(own) => own.quiet_max,
+            _ => QUIET_MAX,
+        }
+    }
+
     /// Shows `read` what arrived, where somebody looked.
     fn finish<T>(self, read: impl FnOnce(Option<&Arrivals>) -> T) -> T {
         match self {
@@ -327,7 +337,7 @@ impl Running<'_> {
         let begun = self.clock.now();
         let (mut arrived, mut since) = (arrived_so_far(), begun);
         while arrived < sent
-            && self.clock.now().since(since) < QUIET_MAX
+            && self.clock.now().since(since) < self.watcher.quiet_max()
             && self.clock.now().since(begun) < self.watcher.settle_max()
         {
             tokio::select! {

@@ -43,6 +43,7 @@ impl Backlog {
         let own = OwnFarEnd {
             far_end: far_end.clone(),
             settle_max: Duration::ZERO,
+            quiet_max: Duration::ZERO,
         };
         let played = play(&order, &own)?;
         std::thread::sleep(COMMITTED);

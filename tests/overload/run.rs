@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use firmware_sim::Kind;
-use firmware_sim::run::{Order, OwnFarEnd, Played, play_to};
+use firmware_sim::run::{Order, OwnFarEnd, Played, QUIET_MAX, play_to};
 use firmware_sim::watch::FarEnd;
 use firmware_sim::wire::Protocol;
 
@@ -23,6 +23,9 @@ use crate::process::usage_of;
 use crate::sink::{self, Sink};
 use crate::systems::{Running, Setup, System};
 use crate::wire::{Malformed, Publish};
+
+/// A reading of 1 MiB has a link of 256 kbit/s for itself for 33 s.
+const LARGE_TAKES: Duration = Duration::from_secs(40);
 
 /// The rules that a user would write; a flood has one more, before them.
 const RULES: [(&str, &str); 3] = [
@@ -153,6 +156,10 @@ impl Run<'_> {
         let own = OwnFarEnd {
             far_end: far_end.clone(),
             settle_max: self.case.settle_max,
+            quiet_max: match self.case.large {
+                true => LARGE_TAKES,
+                false => QUIET_MAX,
+            },
         };
         let played = play(&order, &own)?;
 

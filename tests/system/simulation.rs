@@ -462,7 +462,7 @@ impl World {
             self.hand_over(batch);
         }
         while let Some(batch) = self.lanes[1].pop_front() {
-            if !self.relay.takes_rest(batch.at, self.now) {
+            if !self.relay.takes_rest(&batch, self.now) {
                 self.lanes[1].push_front(batch);
                 break;
             }

@@ -264,6 +264,7 @@ fn is_what_an_own_far_end_never_saw_missing_on_every_topic() {
     let own = OwnFarEnd {
         far_end: FarEnd::default(),
         settle_max: Duration::ZERO,
+        quiet_max: Duration::ZERO,
     };
     let played = play_to(&order, &own, std::future::pending(), |_| {}).unwrap();
     let alarms = &played.account.alarm;

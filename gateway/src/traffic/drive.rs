@@ -260,7 +260,7 @@ impl Drive {
             let Some(batch) = self.next_rest.take().or_else(|| self.rest.try_recv().ok()) else {
                 return false;
             };
-            if !self.relay.takes_rest(batch.at, now) {
+            if !self.relay.takes_rest(&batch, now) {
                 self.next_rest = Some(batch);
                 return false;
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::lanes::{Answer, Refusal};
+use super::super::lanes::{Answer, Batch, Refusal};
 use super::super::message::{ClassId, DoorId, Message, Tick};
 use super::super::queue::bounded::Admission;
 use super::super::queue::class::ClassQueue;
@@ -15,8 +15,10 @@ use super::Relay;
 /// Buffered messages waiting beyond this part of the memory brake the lane of the rest: a sender that
 /// is acknowledged at admission would otherwise outrun any uplink until the oldest is shed.
 const BRAKE_DIVISOR: u64 = 32;
-/// The longest time that the brake keeps a batch in the lane, those of senders that do no harm among
-/// them. Each sender has one there, so that the one which floods brings 1.3 MiB a second.
+/// What a sender may occupy of the buffered classes before it is braked: one batch.
+const UNBRAKED_BYTES_MAX: u64 = 64 * 1024;
+/// The longest time that the brake keeps a batch in the lane, and those of others behind it. Each sender
+/// has one there, so that the one which floods brings 1.3 MiB a second.
 pub const BRAKE_MAX: Duration = Duration::from_millis(50);
 /// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
 /// as that takes it is fast enough.
@@ -34,10 +36,9 @@ impl Relay {
             && !self.outruns_disk(ClassId::FIRST, now)
     }
 
-    /// Whether the lane of the rest may be drained now, `oldest` being when its first batch was put
-    /// there.
+    /// Whether the lane of the rest may be drained now, this being its first batch.
     #[must_use]
-    pub fn takes_rest(&self, oldest: Tick, now: Tick) -> bool {
+    pub fn takes_rest(&self, batch: &Batch, now: Tick) -> bool {
         if self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR {
             return false;
         }
@@ -45,12 +46,14 @@ impl Relay {
         if rest.any(|class| self.outruns_disk(class, now)) {
             return false;
         }
-        let queues = self.queues.iter();
-        let buffered = queues.filter(|queue| queue.settings().delivery == Delivery::Buffered);
-        let waiting: u64 = buffered.map(ClassQueue::waiting_bytes).sum();
-        waiting < self.memory_bytes_max / BRAKE_DIVISOR
+        let buffered = |queue: &&ClassQueue| queue.settings().delivery == Delivery::Buffered;
+        let sum = |bytes: &dyn Fn(&ClassQueue) -> u64| -> u64 {
+            self.queues.iter().filter(buffered).map(bytes).sum()
+        };
+        sum(&ClassQueue::waiting_bytes) < self.memory_bytes_max / BRAKE_DIVISOR
+            || sum(&|queue| queue.occupied(batch.door)) <= UNBRAKED_BYTES_MAX
             || !self.outbound.any_up()
-            || now.since(oldest) >= BRAKE_MAX
+            || now.since(batch.at) >= BRAKE_MAX
     }
 
     /// Whether messages of a class come faster than the disk takes them: its lane waits for the disk

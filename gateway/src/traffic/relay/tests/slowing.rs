@@ -62,6 +62,31 @@ fn are_devices_of_a_class_under_pressure_slowed_until_it_is_calm() {
 }
 
 #[test]
+fn does_the_brake_keep_who_floods_a_buffered_class_and_nobody_else() {
+    let mut world = World::with_classes(|_| {}, |_| {});
+    world.up(Link::Bulk);
+    let harmless = world.relay.open("harmless".into(), false);
+    let large = "x".repeat(16 * 1024);
+    // More than a thirty-second of 4 MiB.
+    for _ in 0..12 {
+        world.arrive(NORMAL, &large, None);
+    }
+    let batch = |world: &World, door| Batch {
+        door,
+        at: world.now,
+        messages: Vec::new(),
+        unreadable: 0,
+        forgotten: 0,
+        room: None,
+    };
+    let (mad, mild) = (batch(&world, world.sender), batch(&world, harmless));
+    assert!(!world.relay.takes_rest(&mad, world.now));
+    assert!(world.relay.takes_rest(&mild, world.now));
+    world.wait(BRAKE_MAX);
+    assert!(world.relay.takes_rest(&mad, world.now), "not for ever");
+}
+
+#[test]
 fn does_a_sender_of_much_of_the_first_class_wait_for_its_next_turn() {
     let mut world = world();
     world.up(Link::Bulk);
