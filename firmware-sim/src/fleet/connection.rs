@@ -71,7 +71,10 @@ pub(super) async fn live(mut unit: Box<Unit>, shared: Rc<Shared>) -> DeviceLedge
     loop {
         let now = shared.clock.now();
         socket.listen(now, &mut unit, &shared.stage);
-        if shared.is_done(unit.is_idle() && socket.pending.is_empty(), now) {
+        if shared.is_done(
+            unit.is_idle(&shared.stage) && socket.pending.is_empty(),
+            now,
+        ) {
             break;
         }
         let mut until = shared.turn(now, &mut unit, &mut socket);

@@ -92,7 +92,7 @@ impl Unit {
             ledger: DeviceLedger::default(),
             obeyed: Obeyed::default(),
             standing: Standing {
-                until: Tick::ZERO,
+                until: stage.start_of(index),
                 network: true,
                 caught_up: true,
             },
@@ -114,10 +114,13 @@ impl Unit {
             self.standing.caught_up = powered.is_none_or(|p| p.has_sampled(last, stage));
             return Turn { link, until: now };
         }
-        let (orders, power_went) = self.obey(now, stage);
+        // One order after the other, those too that came and went since the last turn.
+        let (orders, power_went) = self.obey(now.min(self.standing.until), stage);
         let cut = power_went || self.obey_network(now, orders);
         let (link, until) = if cut {
             (Link::Cut, now)
+        } else if self.standing.until <= now {
+            (Link::Keep, now)
         } else {
             self.live(now, now, stage, may_write, out)
         };
@@ -189,10 +192,12 @@ impl Unit {
         Ok(taken)
     }
 
-    /// Whether it has nothing left to say. A device without power says nothing.
+    /// Whether it went through everything until the end, and has nothing left to say. A device without power
+    /// says nothing.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.powered.as_ref().is_none_or(|p| p.device.is_idle())
+    pub fn is_idle(&self, stage: &Stage) -> bool {
+        let through = self.standing.until == Tick::NEVER || self.start > stage.end();
+        through && self.powered.as_ref().is_none_or(|p| p.device.is_idle())
     }
 
     /// Whether its connection was accepted and stands.
@@ -208,13 +213,13 @@ impl Unit {
         self.ledger
     }
 
-    /// Brings power, rates and clock to what the phase asks. Gives the orders, and whether the power
-    /// went.
-    fn obey(&mut self, now: Tick, stage: &Stage) -> (Orders, bool) {
-        let over = now >= stage.end();
-        let (index, phase, began) = stage.scenario.at(now.min(stage.end()));
-        let mut orders = orders(phase, self.member, now.since(began));
-        let mut until = now
+    /// Brings power, rates and clock to what the phase asks at a moment. Gives the orders, and whether the
+    /// power went.
+    fn obey(&mut self, at: Tick, stage: &Stage) -> (Orders, bool) {
+        let over = at >= stage.end();
+        let (index, phase, began) = stage.scenario.at(at.min(stage.end()));
+        let mut orders = orders(phase, self.member, at.since(began));
+        let mut until = at
             .after(orders.stand_for)
             .min(began.after(phase.length))
             .min(stage.end());
