@@ -283,6 +283,8 @@ impl Relay {
     /// The end: everything that is still here is counted out. What its sender still has is
     /// *returned*; what was acknowledged and never left is *shed*, and its number given.
     pub fn finish(&mut self) -> u64 {
+        // Whoever waits for its turn brings what it has left.
+        self.slowing = Slowing::default();
         let mut rest = self.queues.drain();
         for sent in Link::BOTH
             .map(|link| self.outbound.take_in_flight(link))

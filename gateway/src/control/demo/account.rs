@@ -93,14 +93,14 @@ impl Account {
     }
 }
 
-/// Of those missing in the cloud, what the gateway does not have either. It has some only when the
-/// story was ended early.
+/// Of those missing in the cloud, what is lost at least. What the gateway has may be others, which came twice:
+/// then nobody knows.
 fn lost(missing: u64, ledger: Option<&[ClassStatus]>) -> Option<u64> {
     let first = ledger.and_then(<[_]>::first);
-    match first {
-        Some(first) => Some(missing.saturating_sub(first.in_memory + first.on_disk)),
-        None if missing == 0 => Some(0),
-        None => None,
+    match first.map(|first| first.in_memory + first.on_disk) {
+        _ if missing == 0 => Some(0),
+        Some(here) if missing > here => Some(missing - here),
+        _ => None,
     }
 }
 
@@ -135,7 +135,7 @@ impl fmt::Display for Account {
             Some(lost) => writeln!(f, "\nalarms lost: {}", grouped(lost)),
             None => writeln!(
                 f,
-                "\nalarms lost: not known: ended while the gateway was dead, with some on its disk"
+                "\nalarms lost: not known: some did not arrive; the gateway may have these, or others"
             ),
         }
     }
@@ -321,7 +321,8 @@ mod tests {
             (1, false, Some(gateway(0, 1_200)), Some(1), Exit::Failed),
             (0, false, Some(gateway(0, 1_201)), Some(0), Exit::Failed),
             (0, false, None, Some(0), Exit::Failed),
-            (7, true, Some(gateway(7, 1_207)), Some(0), Exit::Interrupted),
+            (7, true, Some(gateway(7, 1_207)), None, Exit::Interrupted),
+            (7, false, Some(gateway(7, 1_207)), None, Exit::Failed),
             (8, true, Some(gateway(7, 1_207)), Some(1), Exit::Failed),
             (8, true, None, None, Exit::Interrupted),
         ] {

@@ -10,6 +10,8 @@ use crate::traffic::schedule::bucket::Bucket;
 /// The client's rate is what came in this time at least; sensors send once in a second or more often
 /// where slowing them matters.
 const MEASURED: Duration = Duration::from_secs(1);
+/// So long all is read of a client whose patience may end: more than what a socket's buffer holds.
+const HURRY: Duration = Duration::from_secs(1);
 /// A message in the buckets' tokens, so that a share of a slow client's rate is more than none.
 const MESSAGE: u64 = 1000;
 
@@ -52,9 +54,11 @@ impl Pace {
 
     /// Reads at this share of the client's rate from now on.
     pub(super) fn slow(&mut self, permille: u32, now: Tick) {
-        // What was counted while slowed is not the client's rate.
-        if self.slowed.is_some() {
-            (self.count, self.since) = (0, now);
+        match self.slowed {
+            // What was counted while slowed is not the client's rate.
+            Some(_) => (self.count, self.since) = (0, now),
+            // Its patience begins now.
+            None => self.caught_up_at = now,
         }
         let bucket = self.rate.map(|rate| share(rate, permille, now));
         self.slowed = (permille < 1000).then_some(Slowed { permille, bucket });
@@ -87,6 +91,9 @@ impl Pace {
     /// `client_rate_max` binds it then.
     pub(super) fn is_open(&mut self, now: Tick) -> bool {
         let hurry = self.hurries_at() <= now;
+        if hurry && now.since(self.hurries_at()) >= HURRY {
+            self.caught_up_at = now;
+        }
         let share = self.slowed.as_mut().and_then(|s| s.bucket.as_mut());
         let share_open = hurry || share.is_none_or(|bucket| bucket.open(now));
         share_open && self.rate_max.as_mut().is_none_or(|b| b.open(now))

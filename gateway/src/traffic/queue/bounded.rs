@@ -169,6 +169,9 @@ impl Queues {
         ends: &mut Ends,
     ) {
         for index in 0..self.classes.len() {
+            if self.classes[index].held() == 0 {
+                continue;
+            }
             let mut kept = VecDeque::new();
             let (mut behind, mut topics) = (HashSet::new(), HashSet::new());
             self.classes[index].held_for_room = false;
@@ -178,6 +181,9 @@ impl Queues {
                 let bytes = message.memory_bytes();
                 let topic = message.body.topic_bytes();
                 let waits = behind.contains(&sender) || topics.contains(topic);
+                while !waits && self.over_share(&message, bytes, share) && self.unload_front(index)
+                {
+                }
                 if waits || self.over_share(&message, bytes, share) {
                     behind.insert(sender);
                     topics.insert(Box::<[u8]>::from(topic));

@@ -218,6 +218,28 @@ fn does_an_expired_message_end_as_such_and_send_none_in_its_place() {
     assert_eq!(next.sequence, 2);
 }
 
+#[test]
+fn is_what_its_share_kept_back_let_in_when_the_disk_has_the_rest() {
+    let mut queues = three(1 << 20, 1 << 20);
+    let mut ends = Vec::new();
+    let share = bytes();
+    for sequence in [1, 2] {
+        let message = message(0, "t", sequence, 0);
+        match sequence {
+            1 => assert!(admit(&mut queues, message, &mut ends)),
+            _ => queues.hold(message, share),
+        }
+    }
+    let place = Position::new(1, 0);
+    let class = queues.class_mut(ClassId(0));
+    class.write_first(|message| message.spooled = Some(place));
+    for (unsafe_from, held) in [(Some(place), 1), (None, 0)] {
+        queues.class_mut(ClassId(0)).set_unsafe_from(unsafe_from);
+        queues.readmit(Tick::ZERO, |_, _| share, |_| {}, &mut ends);
+        assert_eq!(queues.class(ClassId(0)).held(), held);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Admit {

@@ -71,12 +71,10 @@ impl Clients {
         }
     }
 
-    /// Forgets the place of a message that left from the front of the queue.
+    /// Forgets the place of a message that left from the front of the queue, and stale ones before it.
     pub fn forget(&mut self, id: DoorId, position: u64) {
-        if self
-            .get(id)
-            .is_some_and(|client| client.places.front() == Some(&position))
-        {
+        let passed = |client: &Client| client.places.front().is_some_and(|at| *at <= position);
+        while self.get(id).is_some_and(passed) {
             self.take_oldest(id);
         }
     }
@@ -133,5 +131,26 @@ impl Clients {
             };
         }
         Some(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another client's value took the place of one of its own.
+    #[test]
+    fn are_stale_places_forgotten_with_the_next_that_leaves() {
+        let mut clients = Clients::default();
+        let id = DoorId {
+            index: 0,
+            generation: 0,
+        };
+        for position in [5, 9, 12] {
+            clients.note_newest(id, position);
+        }
+        clients.forget(id, 9);
+        assert_eq!(clients.places(), 1);
+        assert_eq!(clients.take_oldest(id), Some(12));
     }
 }

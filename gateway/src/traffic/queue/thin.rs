@@ -78,6 +78,10 @@ impl Periods {
                 return Some(key);
             }
         }
+        if self.ends.is_empty() {
+            self.running.shrink_to(SPARE_KEYS_MAX);
+            self.ends.shrink_to(SPARE_KEYS_MAX);
+        }
         None
     }
 

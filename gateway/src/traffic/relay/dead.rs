@@ -18,6 +18,7 @@ use super::super::spool::append::TakenBack;
 use super::super::spool::{Position, Ranges, dead_log};
 use super::Relay;
 use super::disk::Spooling;
+use super::setbacks::Ruling;
 
 /// How often dead letters are tried again by themselves: often enough that a mended far end needs no
 /// operator, seldom enough to cost nothing.
@@ -150,12 +151,20 @@ impl Spooling {
 impl Relay {
     /// Ends a message that the upstream refuses for good. One of a guaranteed class is kept on disk, and
     /// its sender answered when it is safe there.
-    pub(super) fn dead_letter(&mut self, message: Message, why: &str, now: Tick) {
+    pub(super) fn dead_letter(&mut self, mut message: Message, why: &str, now: Tick) {
         let class = message.class;
         let again = self.spool.is_tried(&message);
         let guaranteed = self.classes[class.index()].delivery == Delivery::Guaranteed;
         let log = self.spool.dead_log(class);
-        let keeps = guaranteed && !again && self.spool.may_write(log, now);
+        let kept = guaranteed && !again;
+        if kept && self.spool.is_well() && !self.spool.may_write(log, now) {
+            // The disk is busy, or was full a moment ago: the message asks again later.
+            match self.setbacks.refusal(message, now) {
+                Ruling::Aside => return,
+                Ruling::BackToFront(back) | Ruling::DeadLetter(back) => message = *back,
+            }
+        }
+        let keeps = kept && self.spool.may_write(log, now);
         let what = match (again, keeps, guaranteed) {
             (true, ..) => "was tried again and stays on disk",
             (_, true, _) => {
@@ -222,7 +231,8 @@ impl Relay {
         }
         let logs = spool.classes.iter_mut().skip(spool.dead.len());
         for ((index, dead), log) in (0..=u8::MAX).zip(&mut spool.dead).zip(logs) {
-            if at <= now {
+            // A round that is not over goes on: it would never come to its end.
+            if at <= now && dead.round.count() == 0 {
                 dead.round = log.backlog.places();
             }
             let Some(next) = dead.round.first().filter(|_| dead.is_idle()) else {

@@ -147,8 +147,9 @@ impl Relay {
                 Some(Standing::Settled) => continue,
                 Some(Standing::Last) | None => {}
             }
-            if alone && by_peer && self.spool.is_tried(&sent.message) {
-                let why = "the upstream ends the connection when it is sent";
+            if self.spool.is_tried(&sent.message) {
+                // Whoever ended it: behind live messages it is never alone, and would end the next one too.
+                let why = "the connection ended when it was sent";
                 self.dead_letter(sent.message, why, now);
             } else if alone && by_peer {
                 let ruling = self.setbacks.strike(sent.message, self.delivered, now);

@@ -50,7 +50,11 @@ impl Relay {
 
     fn fills_first_class(&self, sender: DoorId) -> bool {
         let first = self.queues.class(ClassId::FIRST);
-        first.occupied(sender) > FIRST_CLASS_BYTES_MAX && self.outbound.any_up()
+        // A source speaks for a whole site.
+        !self.senders.is_site(sender)
+            && first.occupied(sender) > FIRST_CLASS_BYTES_MAX
+            && self.outbound.any_up()
+            && !self.spool.is_stopping()
     }
 
     /// Tells devices at what share of their rate they are read.

@@ -5,7 +5,7 @@
 //! gets the first one's reserve. The logs of dead letters stand behind all classes: they give way before
 //! anything that has yet to be sent.
 
-use super::SpoolClass;
+use super::{SpoolClass, class_of_log};
 use crate::traffic::message::ClassId;
 
 /// Kept free beside what blocks need: two commits' worth of what redb writes anew each time (its
@@ -88,7 +88,11 @@ pub(super) fn room(holdings: &[Holding], wanted: Wanted, bounds: Bounds<'_>) -> 
     if taken <= bounds.size_bytes_max && wanted.bytes + HEADROOM_BYTES <= bounds.spare_bytes {
         return Room::Free;
     }
-    victim(holdings, wanted, bounds.classes, |id| id >= wanted.class)
+    // A dead letter gives way before any class, and takes the place of those below its own.
+    let (own, _) = class_of_log(wanted.class, bounds.classes.len());
+    victim(holdings, wanted, bounds.classes, |id| {
+        id > own || id >= wanted.class
+    })
 }
 
 fn victim(
@@ -213,9 +217,10 @@ mod tests {
         assert_eq!(ask(&full, 0, 9, 12), Room::Evict(4));
         assert_eq!(ask(&full[..3], 0, 9, 12), Room::Evict(1));
         assert_eq!(ask(&full, 2, 2, 1), Room::Evict(2), "its own bound");
-        // They take nothing from what is live.
+        // They take the place of what is below their class, and of nothing else.
         let live = [holding(2, 2, 20), holding(3, 1, 49)];
-        assert_eq!(ask(&live, 3, 9, 2), Room::Full);
+        assert_eq!(ask(&live, 3, 9, 2), Room::Evict(2));
+        assert_eq!(ask(&live, 5, 9, 2), Room::Full);
         let dead = [holding(1, 3, 5), holding(2, 5, 2), holding(3, 3, 2)];
         assert_eq!(ask(&dead, 3, 3, 1), Room::Free);
         assert_eq!(ask(&dead, 3, 3, 2), Room::Evict(2));

@@ -36,6 +36,16 @@ pub(super) enum Fault {
     Damaged(String),
 }
 
+impl Fault {
+    /// For who can carve nothing out: the disk cannot be trusted now.
+    pub(super) fn into_io(self) -> io::Error {
+        match self {
+            Self::Disk(error) => error,
+            Self::Damaged(why) => io::Error::other(why),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

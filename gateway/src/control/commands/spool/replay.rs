@@ -68,7 +68,8 @@ pub(super) fn again(asked: &Asked, reach: &mut Reach, dry_run: bool, json: bool)
     }
     drop(progress);
     let replay = reach.replay(&ReplayWhat {
-        class: asked.class.clone(),
+        // A class of dead letters may be configured no more.
+        class: None,
         paused: false,
         dry_run: true,
     })?;

@@ -73,8 +73,8 @@ impl Store {
             .collect();
         touched.sort_unstable();
         for (_, _, number) in touched {
-            if let Err(Fault::Disk(error)) = self.commit_segment(number, now) {
-                self.fail(&error);
+            if let Err(fault) = self.commit_segment(number, now) {
+                self.fail(&fault.into_io());
                 break;
             }
         }
@@ -212,8 +212,8 @@ impl Store {
                 _ if self.trouble.is_some() => return false,
                 _ if self.drop_aside() => {}
                 Room::Evict(segment) => {
-                    if let Err(Fault::Disk(error)) = self.evict(segment, now) {
-                        self.fail(&error);
+                    if let Err(fault) = self.evict(segment, now) {
+                        self.fail(&fault.into_io());
                         return false;
                     }
                 }

@@ -24,8 +24,9 @@ impl Store {
         };
         match self.next_unknown(class) {
             Some(number) => {
-                if let Err(Fault::Disk(error)) = self.scan_segment(number, now) {
-                    self.fail(&error);
+                if let Err(fault) = self.scan_segment(number, now) {
+                    self.fail(&fault.into_io());
+                    return false;
                 }
             }
             None => {
