@@ -18,8 +18,8 @@ const BRAKE_DIVISOR: u64 = 32;
 /// What a sender may occupy of the buffered classes before it is braked: one batch.
 const UNBRAKED_BYTES_MAX: u64 = 64 * 1024;
 /// The longest time that the brake keeps a batch in the lane, and those of others behind it. Each sender
-/// has one there, so that the one which floods brings 1.3 MiB a second.
-pub const BRAKE_MAX: Duration = Duration::from_millis(50);
+/// has one there, so that the one which floods brings 2 MiB a second.
+pub const BRAKE_MAX: Duration = Duration::from_millis(30);
 /// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
 /// as that takes it is fast enough.
 const UNWRITTEN_DIVISOR: u64 = 8;
