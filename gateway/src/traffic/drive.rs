@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::lanes::{
-    Batch, DoorEvent, Lane, Lanes, Notice, Phase, REST_LANE_BATCHES, URGENT_LANE_BATCHES,
-    URGENT_LANE_BYTES_MAX,
+    Batch, DoorEvent, Lane, Lanes, Notice, Phase, REST_LANE_BATCHES, REST_LANE_BYTES_MAX,
+    URGENT_LANE_BATCHES, URGENT_LANE_BYTES_MAX,
 };
 use super::message::{DoorId, Tick};
 use super::relay::{BRAKE_MAX, Relay};
@@ -91,8 +91,8 @@ impl Drive {
     /// The task and the ends of its channels.
     #[must_use]
     pub fn new(relay: Relay, disk: Disk, asked: Asked, clock: Clock) -> (Self, Ends) {
-        let (urgent_in, urgent) = Lane::bounded(URGENT_LANE_BATCHES, URGENT_LANE_BYTES_MAX);
-        let (rest_in, rest) = Lane::new(REST_LANE_BATCHES);
+        let (urgent_in, urgent) = Lane::new(URGENT_LANE_BATCHES, URGENT_LANE_BYTES_MAX);
+        let (rest_in, rest) = Lane::new(REST_LANE_BATCHES, REST_LANE_BYTES_MAX);
         let (doors_in, doors) = mpsc::channel(DOOR_EVENTS);
         let (events_in, events) = mpsc::channel(LINK_EVENTS);
         let (urgent_link, urgent_commands) = mpsc::channel(LINK_COMMANDS);

@@ -19,7 +19,7 @@ pub const URGENT_LANE_BATCHES: usize = 256;
 pub const REST_LANE_BATCHES: usize = 64;
 /// Bytes of [`Message::memory_bytes`] that the lane of the rest holds, for a batch may be one message
 /// of megabytes: nearly as much as a full lane has of ordinary batches. A larger batch goes alone.
-pub const LANE_BYTES_MAX: u64 = 3 * 1024 * 1024;
+pub const REST_LANE_BYTES_MAX: u64 = 3 * 1024 * 1024;
 /// The same of the lane of the first class, which waits for the disk at most, and never for the brake.
 pub const URGENT_LANE_BYTES_MAX: u64 = 1024 * 1024;
 /// The lanes count in KiB, so that any number fits what a semaphore takes.
@@ -112,15 +112,9 @@ pub enum NoPlace {
 }
 
 impl Lane {
-    /// A lane for so many batches of [`LANE_BYTES_MAX`], and the relay's end of it.
+    /// A lane for so many batches of so many bytes in all, and the relay's end of it.
     #[must_use]
-    pub fn new(batches_max: usize) -> (Self, mpsc::Receiver<Batch>) {
-        Self::bounded(batches_max, LANE_BYTES_MAX)
-    }
-
-    /// A lane for so many batches of so many bytes.
-    #[must_use]
-    pub fn bounded(batches_max: usize, bytes_max: u64) -> (Self, mpsc::Receiver<Batch>) {
+    pub fn new(batches_max: usize, bytes_max: u64) -> (Self, mpsc::Receiver<Batch>) {
         let (batches, taken) = mpsc::channel(batches_max);
         let lane = Self {
             batches,
@@ -293,15 +287,15 @@ mod tests {
 
     #[tokio::test]
     async fn is_a_lane_bounded_in_bytes_and_does_a_larger_batch_go_alone() {
-        let (lane, mut taken) = Lane::new(REST_LANE_BATCHES);
+        let (lane, mut taken) = Lane::new(REST_LANE_BATCHES, REST_LANE_BYTES_MAX);
         for _ in 0..2 {
-            lane.try_reserve(LANE_BYTES_MAX / 2)
+            lane.try_reserve(REST_LANE_BYTES_MAX / 2)
                 .unwrap()
                 .put(batch(), None);
         }
         assert_eq!(lane.try_reserve(1).unwrap_err(), NoPlace::Full);
         drop(taken.recv().await);
-        let larger = lane.reserve(10 * LANE_BYTES_MAX);
+        let larger = lane.reserve(10 * REST_LANE_BYTES_MAX);
         tokio::pin!(larger);
         tokio::select! {
             biased;
@@ -320,7 +314,7 @@ mod tests {
 
     #[tokio::test]
     async fn is_a_turn_over_when_its_batch_is_taken_in() {
-        let (lane, mut taken) = Lane::new(REST_LANE_BATCHES);
+        let (lane, mut taken) = Lane::new(REST_LANE_BATCHES, REST_LANE_BYTES_MAX);
         let turns = Turns::default();
         let turn = turns.try_take();
         assert!(turn.is_some() && turns.try_take().is_none());

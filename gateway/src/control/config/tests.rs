@@ -4,6 +4,7 @@
 
 mod faults;
 mod mutations;
+mod warnings;
 
 use super::*;
 use crate::traffic::classify::Classifier;

@@ -30,7 +30,8 @@ use crate::traffic::accept::listener::{Listener, ListenerError};
 use crate::traffic::accept::{ListenerSettings, SubscribePolicy};
 use crate::traffic::classify::Rules;
 use crate::traffic::lanes::{
-    Batch, DoorEvent, Lane, Lanes, Phase, REST_LANE_BATCHES, URGENT_LANE_BATCHES,
+    Batch, DoorEvent, Lane, Lanes, Phase, REST_LANE_BATCHES, REST_LANE_BYTES_MAX,
+    URGENT_LANE_BATCHES,
 };
 use crate::traffic::message::{ClassId, Tick};
 use intake::Intake;
@@ -249,8 +250,8 @@ struct Open {
 impl Open {
     fn at(address: SocketAddr) -> Result<Self, ListenerError> {
         let listener = Listener::bind(&settings(address))?;
-        let (urgent_lane, urgent) = Lane::new(URGENT_LANE_BATCHES);
-        let (rest_lane, rest) = Lane::new(REST_LANE_BATCHES);
+        let (urgent_lane, urgent) = Lane::new(URGENT_LANE_BATCHES, REST_LANE_BYTES_MAX);
+        let (rest_lane, rest) = Lane::new(REST_LANE_BATCHES, REST_LANE_BYTES_MAX);
         let (doors_in, doors) = mpsc::channel(ORDERS_MAX);
         let lanes = Lanes {
             urgent: urgent_lane,

@@ -170,7 +170,7 @@ impl Appending {
     /// the writer must be told.
     pub fn settle(&mut self, position: Position) -> (Option<Receipt>, bool) {
         self.stored = self.stored.saturating_sub(1);
-        let receipt = self.take_waiting(position);
+        let receipt = self.take_receipt(position);
         match &mut self.open {
             Some(open) if position >= open.block.first => {
                 open.settled.push(position);
@@ -180,7 +180,8 @@ impl Appending {
         }
     }
 
-    fn take_waiting(&mut self, position: Position) -> Option<Receipt> {
+    /// The receipt of a sender that still waits for the commit of this position.
+    pub fn take_receipt(&mut self, position: Position) -> Option<Receipt> {
         let found = self.waiting.binary_search_by_key(&position, |(at, _)| *at);
         let receipt = self.waiting.get_mut(found.ok()?)?.1.take();
         while let Some((_, None)) = self.waiting.front() {
@@ -281,11 +282,6 @@ impl Appending {
     #[must_use]
     pub const fn full_until(&self) -> Tick {
         self.full_until
-    }
-
-    /// The receipts of senders that still wait for a commit, at the end.
-    pub fn take_receipt(&mut self, position: Position) -> Option<Receipt> {
-        self.take_waiting(position)
     }
 }
 

@@ -83,12 +83,6 @@ impl Backlog {
         self.read.len()
     }
 
-    /// The one that goes next of them.
-    #[must_use]
-    pub fn front(&self) -> Option<&Message> {
-        self.read.front()
-    }
-
     /// Whether there is nothing of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::traffic::accept::SubscribePolicy;
-use crate::traffic::lanes::{Answer, Batch, Lane, Notice};
+use crate::traffic::lanes::{Answer, Batch, Lane, Notice, REST_LANE_BYTES_MAX};
 use crate::traffic::message::{ClassId, DoorId, Message};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -86,8 +86,8 @@ impl Site {
     ) -> Self {
         let mut patience = PATIENCE;
         change(&mut patience);
-        let (urgent_in, urgent) = Lane::new(4);
-        let (rest_in, rest) = Lane::new(4);
+        let (urgent_in, urgent) = Lane::new(4, REST_LANE_BYTES_MAX);
+        let (rest_in, rest) = Lane::new(4, REST_LANE_BYTES_MAX);
         let (doors_in, doors_out) = mpsc::channel(16);
         let (told, doors) = mpsc::unbounded_channel();
         let notices = Notices::default();

@@ -1,7 +1,7 @@
 //! Who is slowed, and until when.
 
 use super::*;
-use crate::traffic::lanes::{Lane, Notice, Turns};
+use crate::traffic::lanes::{Lane, Notice, REST_LANE_BYTES_MAX, Turns};
 use crate::traffic::message::DoorId;
 
 /// The class `normal` is small, and its devices are read at half their rate under pressure.
@@ -90,7 +90,7 @@ fn does_the_brake_keep_who_floods_a_buffered_class_and_nobody_else() {
 fn does_a_sender_of_much_of_the_first_class_wait_for_its_next_turn() {
     let mut world = world();
     world.up(Link::Bulk);
-    let (lane, mut lane_end) = Lane::new(4);
+    let (lane, mut lane_end) = Lane::new(4, REST_LANE_BYTES_MAX);
     let turns = Turns::default();
     let mut bring = |world: &mut World, bytes: usize| {
         let mut message = sample("t", &vec![b'x'; bytes]);

@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::traffic::accept::{Protocol, RetainedPolicy, SourceSettings};
 use crate::traffic::classify::{RuleSettings, Rules};
-use crate::traffic::lanes::{Answer, Batch, DoorEvent, Lane, Lanes, Notice, Phase};
+use crate::traffic::lanes::{
+    Answer, Batch, DoorEvent, Lane, Lanes, Notice, Phase, REST_LANE_BYTES_MAX,
+};
 use crate::traffic::message::{ClassId, DoorId, Message};
 use crate::traffic::queue::{ClassSettings, Delivery};
 use crate::traffic::send::RemoteSettings;
@@ -163,8 +165,8 @@ pub(super) struct Relay {
 
 impl Relay {
     fn start(answers: bool) -> (Self, Lanes) {
-        let (urgent, mut from_urgent) = Lane::new(16);
-        let (rest, mut from_rest) = Lane::new(16);
+        let (urgent, mut from_urgent) = Lane::new(16, REST_LANE_BYTES_MAX);
+        let (rest, mut from_rest) = Lane::new(16, REST_LANE_BYTES_MAX);
         let (doors, mut from_doors) = mpsc::channel(16);
         let told = Arc::new(Mutex::new(Told {
             answers: if answers {
