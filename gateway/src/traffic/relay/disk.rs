@@ -156,7 +156,7 @@ impl Spooling {
         let backlog = &self.classes[class.index()].backlog;
         let own = live.map(|_| Source::Live);
         let tries = self.dead[class.index()].waiting() > 0;
-        let beside = !paused && (tries || self.goes_beside(class, now));
+        let beside = !paused && (tries || self.goes_beside(class, live, now));
         if backlog.is_beside() {
             return QueueSnapshot { own, beside };
         }
@@ -172,11 +172,10 @@ impl Spooling {
         QueueSnapshot { own, beside }
     }
 
-    /// Whether some of a class's backlog may go beside what is live.
+    /// Whether some of a class's backlog may go beside what is live, the first of which is this one.
     #[must_use]
-    pub fn goes_beside(&self, class: ClassId, now: Tick) -> bool {
-        let backlog = &self.classes[class.index()].backlog;
-        backlog.is_beside() && backlog.waiting() > 0 && !backlog.waits_for_older(now)
+    pub fn goes_beside(&self, class: ClassId, live: Option<&Message>, now: Tick) -> bool {
+        self.classes[class.index()].backlog.goes_beside(live, now)
     }
 
     /// The next message of a class that was read back.

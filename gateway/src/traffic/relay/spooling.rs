@@ -408,7 +408,8 @@ impl Relay {
     /// The next message of a class that was read back and is still worth sending.
     pub(super) fn pop_backlog(&mut self, pick: Pick, now: Tick) -> Option<Message> {
         let class = pick.class;
-        let tries = pick.beside && !self.spool.goes_beside(class, now);
+        let live = self.queues.class(class).front_message();
+        let tries = pick.beside && !self.spool.goes_beside(class, live, now);
         let message = match tries {
             true => self.spool.dead[class.index()].ready().take(),
             false => self.spool.pop(class),

@@ -95,6 +95,14 @@ impl Backlog {
         self.order == Order::LiveFirst
     }
 
+    /// Whether some of it may go beside what is live, of which `live` is the first: not before what came
+    /// back from a broken connection and is older than all of it.
+    #[must_use]
+    pub fn goes_beside(&self, live: Option<&Message>, now: Tick) -> bool {
+        let older = live.is_some_and(|live| self.is_behind(live.spooled));
+        self.is_beside() && self.waiting() > 0 && !older && !self.waits_for_older(now)
+    }
+
     /// Which goes next of a class that keeps its order; `live` is its first live message. A class stands on
     /// disk in the order in which it waited, so that places tell what is older; what is not written is
     /// newer than all that is.
@@ -357,6 +365,17 @@ mod tests {
         backlog.push(read.into_iter().next().unwrap());
         assert_eq!(backlog.next(Some(&record(0)), now), Next::Live);
         assert_eq!(backlog.next(Some(&record(2)), now), Next::Backlog);
+    }
+
+    #[test]
+    fn does_backlog_beside_live_messages_wait_for_older_ones_that_came_back() {
+        let now = Tick::START;
+        let mut backlog = backlog(Order::LiveFirst, 0);
+        backlog.push(record(1));
+        assert!(!backlog.goes_beside(Some(&record(0)), now));
+        assert!(backlog.goes_beside(Some(&record(2)), now));
+        assert!(backlog.goes_beside(Some(&sample("t", b"not on disk")), now));
+        assert!(backlog.goes_beside(None, now));
     }
 
     #[test]
