@@ -239,8 +239,9 @@ pub struct Message {
     /// Place in the order of receipt of that start, given by the relay; 0 until then. With the
     /// gateway's id and the epoch it is the message id.
     pub sequence: u64,
-    /// Its turn in its class, given by the queue; 0 until then. What was held has its turn behind what was
-    /// received after it and not held.
+    /// Its turn among the live messages of its class, given by the queue, 0 until then; or among its backlog,
+    /// by its place on disk when it was read back. What was held has its turn behind what was received after
+    /// it and not held.
     pub turn: u64,
     /// Where it stands in the spool, if it does.
     pub spooled: Option<Position>,

@@ -359,8 +359,8 @@ impl Relay {
         let aside = aside.map(|message| (message, false, false));
         let all = sent.chain(aside);
         let mut unwritten: Vec<_> = all.filter(|(m, ..)| m.spooled.is_none()).collect();
-        // Both connections, and what goes with QoS 0, in one order.
-        unwritten.sort_by_key(|(message, ..)| message.turn);
+        // Both connections, and what goes with QoS 0, in one order; backlog is older than what is live.
+        unwritten.sort_by_key(|(message, ..)| (!message.replayed, message.turn));
         for (message, doubled, in_flight) in unwritten {
             let class = message.class.index();
             let guaranteed = self.classes[class].delivery == Delivery::Guaranteed;

@@ -28,6 +28,12 @@ impl Position {
         (self.0.get() >> 32) as u32
     }
 
+    /// Its turn among all places of its class: a number that grows with them.
+    #[must_use]
+    pub const fn turn(self) -> u64 {
+        self.0.get()
+    }
+
     /// The place in the segment.
     #[must_use]
     pub const fn index(self) -> u32 {

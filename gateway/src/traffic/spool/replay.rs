@@ -275,9 +275,10 @@ impl Backlog {
     }
 
     /// A message was read back. What was given up in memory late may be older than what was read before.
-    pub fn push(&mut self, message: Message) {
+    pub fn push(&mut self, mut message: Message) {
         self.read_bytes += message.memory_bytes();
-        let older = |read: &Message| read.spooled <= message.spooled;
+        message.turn = message.spooled.map_or(0, Position::turn);
+        let older = |read: &Message| read.turn <= message.turn;
         let at = self.read.partition_point(older);
         self.read.insert(at, message);
     }
@@ -299,15 +300,15 @@ impl Backlog {
         taken
     }
 
-    /// Messages that were sent and not taken: they go again, in order of position; what is on disk no
-    /// more goes first, for it is nowhere else.
+    /// Messages that were sent and not taken: they go again, each at its turn, though its place on disk may
+    /// be gone or another one meanwhile.
     pub fn put_back(&mut self, messages: Vec<Message>) {
         for message in messages.into_iter().rev() {
             self.read_bytes += message.memory_bytes();
             self.read.push_front(message);
         }
         let read = self.read.make_contiguous();
-        read.sort_by_key(|message| message.spooled);
+        read.sort_by_key(|message| message.turn);
     }
 
     /// All that was read back, to be changed in place.
@@ -398,19 +399,27 @@ mod tests {
     #[test]
     fn does_what_has_no_place_any_more_keep_its_order() {
         let mut backlog = backlog(Order::Strict, 9);
-        let mut gone = [record(1), record(2), record(3)];
-        gone.iter_mut().for_each(|message| message.spooled = None);
-        backlog.put_back(gone.into());
+        for index in [1, 2, 3, 4, 5] {
+            backlog.push(record(index));
+        }
+        let sent: Vec<_> = (1..=3).filter_map(|_| backlog.pop()).collect();
+        for gone in backlog.iter_mut() {
+            gone.spooled = None;
+        }
+        backlog.put_back(sent);
         let order = std::iter::from_fn(|| backlog.pop());
         let order: Vec<_> = order.map(|message| message.sequence).collect();
-        assert_eq!(order, [1, 2, 3]);
+        assert_eq!(order, [1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn does_what_comes_back_stand_in_order() {
         let mut backlog = backlog(Order::LiveFirst, 9);
-        backlog.push(record(5));
-        backlog.put_back(vec![record(2), record(4)]);
+        for index in [2, 4, 5] {
+            backlog.push(record(index));
+        }
+        let sent: Vec<_> = (1..=2).filter_map(|_| backlog.pop()).collect();
+        backlog.put_back(sent);
         let order: Vec<_> = std::iter::from_fn(|| backlog.pop())
             .map(|message| message.sequence)
             .collect();
