@@ -20,6 +20,7 @@ use tidegate::traffic::queue::class::ClassQueue;
 use tidegate::traffic::queue::pressure::{Level, PressureSettings};
 use tidegate::traffic::queue::{ClassSettings, Delivery, WhenFull};
 use tidegate::traffic::relay::{Relay, RelaySettings};
+use tidegate::traffic::send::window::WINDOW_BYTES_MAX;
 use tidegate::traffic::send::{Link, PropertiesPolicy, RemoteSettings, UplinkSettings};
 use tidegate::traffic::settle::Outcome;
 use tidegate::traffic::spool::replay::READ_AHEAD_BYTES;
@@ -530,7 +531,7 @@ impl World {
             self.cloud.taken()
         );
         let read_ahead = READ_AHEAD_BYTES * self.classes.len() as u64;
-        let bytes_max = self.settings.memory_bytes_max + read_ahead;
+        let bytes_max = self.settings.memory_bytes_max + read_ahead + 2 * WINDOW_BYTES_MAX;
         let bytes = self.relay.queues().bytes();
         assert!(bytes <= bytes_max, "{bytes} bytes in memory");
     }

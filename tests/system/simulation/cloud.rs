@@ -460,7 +460,10 @@ impl Cloud {
             ordered,
             "{identity} was overtaken on its topic (replayed: {replayed})"
         );
-        *newest = first.max(*newest);
+        // What was refused itself comes when it is tried again, before or behind its neighbours.
+        if !self.refused.contains(identity) {
+            *newest = first.max(*newest);
+        }
     }
 
     fn acknowledge(&mut self, link: Link, dice: &mut Dice, now: Tick, events: &mut Vec<LinkEvent>) {

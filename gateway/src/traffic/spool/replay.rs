@@ -10,7 +10,8 @@ use super::super::message::{ClassId, Message, Tick};
 use super::{Order, Position, Ranges, SpoolCommand};
 
 /// Bytes of [`Message::memory_bytes`] that are read ahead of a class: with a round trip to the writer of
-/// a few milliseconds more than any uplink takes meanwhile.
+/// a few milliseconds more than any uplink takes meanwhile. It stands beside `memory_max`, like what of it
+/// is in flight: at most a window for each connection.
 pub const READ_AHEAD_BYTES: u64 = 512 * 1024;
 /// How long live messages of a class that keeps its order wait for a read of what is older.
 const PATIENCE: Duration = Duration::from_secs(2);
