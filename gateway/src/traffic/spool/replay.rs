@@ -121,13 +121,10 @@ impl Backlog {
 
     /// Whether everything of it stands behind this place.
     fn is_behind(&self, place: Option<Position>) -> bool {
-        let stands = self.stands.first().map(|range| range.start);
-        let read = self.read.front().map(|message| message.spooled);
-        let first = match (stands, read) {
-            (Some(stands), Some(read)) => read.map(|read| read.min(stands)),
-            (stands, read) => stands.or(read.flatten()),
-        };
-        place.is_some_and(|place| first.is_some_and(|first| place < first))
+        let stands = self.stands.first().map(|range| range.start.turn());
+        let read = self.read.front().map(|message| message.turn);
+        let first = stands.into_iter().chain(read).min();
+        place.is_some_and(|place| first.is_some_and(|first| place.turn() < first))
     }
 
     /// Whether something that was given up in memory only now is older than what was read back, and has yet
@@ -138,8 +135,8 @@ impl Backlog {
     }
 
     fn lacks_older(&self) -> bool {
-        let first = self.stands.first().map(|range| range.start);
-        let read = self.read.front().and_then(|message| message.spooled);
+        let first = self.stands.first().map(|range| range.start.turn());
+        let read = self.read.front().map(|message| message.turn);
         first.is_some_and(|first| read.is_some_and(|read| first < read))
     }
 
@@ -395,6 +392,18 @@ mod tests {
         let order = std::iter::from_fn(|| backlog.pop());
         let order: Vec<_> = order.map(|message| message.sequence).collect();
         assert_eq!(order, [2, 5]);
+    }
+
+    #[test]
+    fn does_what_got_another_place_go_before_newer_live_messages() {
+        let now = Tick::START;
+        let mut backlog = backlog(Order::Strict, 0);
+        backlog.push(record(1));
+        for moved in backlog.iter_mut() {
+            moved.spooled = Some(at(9));
+        }
+        assert_eq!(backlog.next(Some(&record(8)), now), Next::Backlog);
+        assert_eq!(backlog.next(Some(&record(0)), now), Next::Live);
     }
 
     #[test]
