@@ -460,7 +460,10 @@ impl Cloud {
             ordered,
             "{identity} was overtaken on its topic (replayed: {replayed})"
         );
-        *newest = first.max(*newest);
+        // What was refused goes again beside the others, whatever waits of them.
+        if !self.refused.contains(identity) && !self.alone.contains(identity) {
+            *newest = first.max(*newest);
+        }
     }
 
     fn acknowledge(&mut self, link: Link, dice: &mut Dice, now: Tick, events: &mut Vec<LinkEvent>) {
