@@ -14,7 +14,7 @@ use super::super::message::{ClassId, Message, Tick};
 use super::super::queue::Delivery;
 use super::super::send::Link;
 use super::super::settle::Outcome;
-use super::super::spool::{Position, Ranges, dead_log};
+use super::super::spool::{Position, Ranges, SpoolCommand, dead_log};
 use super::disk::Spooling;
 use super::setbacks::Ruling;
 use super::{QUOTA_PAUSE, Relay};
@@ -336,14 +336,21 @@ impl Relay {
         }
     }
 
-    /// Dead letters are safe on disk.
+    /// Dead letters are safe on disk. What the disk has of them elsewhere is settled there at once: a kill in
+    /// between leaves them twice.
     pub(super) fn buried(&mut self, class: ClassId, positions: Range<Position>) {
         let log = self.spool.dead_log(class);
         let log = &mut self.spool.classes[log.index()];
         log.appending.answered(&positions);
         log.backlog.found(vec![positions.clone()]);
+        let mut twice = false;
         for message in self.spool.moved(class, &positions) {
+            twice |= message.spooled.is_some();
             self.end_sent(message, Outcome::DeadLetter);
+        }
+        self.settle();
+        if twice {
+            self.spool.commands.push_back(SpoolCommand::KeepSettled);
         }
     }
 

@@ -153,7 +153,13 @@ fn does_a_late_message_keep_its_place_until_it_is_safe_as_a_dead_letter() {
         world.report(report);
     }
     assert_eq!(disk.records.len(), 2);
-    world.turn_with(&mut disk);
+    let settle = world.relay.take_spool_command().unwrap();
+    let at_once = world.relay.take_spool_command();
+    assert!(
+        matches!(at_once, Some(SpoolCommand::KeepSettled)),
+        "a kill in the next second keeps it twice: {at_once:?}"
+    );
+    disk.obey(settle);
     assert_eq!((disk.records.len(), disk.dead().len()), (1, 1));
     assert_eq!(world.answers(), []);
 }
