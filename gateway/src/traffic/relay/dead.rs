@@ -253,7 +253,7 @@ impl Relay {
     }
 
     /// The operator removes dead letters; gives how many were removed. They have ended: the ledger
-    /// counts nothing.
+    /// counts nothing, but for one that waits to be tried.
     pub(super) fn purge_dead(&mut self, class: ClassId, positions: &[Position]) -> u64 {
         let log = self.spool.dead_log(class).index();
         let mut count = 0;
@@ -264,6 +264,14 @@ impl Relay {
                 self.spool.settled(*position);
                 count += 1;
             }
+        }
+        let ready = &mut self.spool.dead[class.index()].ready;
+        let meant =
+            |message: &mut Message| message.spooled.is_some_and(|at| positions.contains(&at));
+        if let Some(message) = ready.take_if(meant) {
+            self.end_sent(message, Outcome::Purged);
+            self.settle();
+            count += 1;
         }
         count
     }

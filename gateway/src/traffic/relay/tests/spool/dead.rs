@@ -469,3 +469,23 @@ fn does_a_stop_that_the_disk_does_not_answer_leave_a_message_where_it_was() {
     assert!(disk.records.contains_key(&bad));
     assert_eq!(world.relay.queues().bytes(), 0);
 }
+
+#[test]
+fn is_a_dead_letter_that_waits_to_be_tried_purged_with_the_others() {
+    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    world.up(Link::Bulk);
+    world.dead_letter(&mut disk, "bad 1");
+    world.dead_letter(&mut disk, "bad 2");
+    let places = disk.dead();
+    world.relay.try_again(ClassId(SURE), &places);
+    world.relay.turn(world.now, WALL);
+    // It is being read when its class is paused.
+    world.relay.pause_replay(None, true);
+    assert!(world.turn_with(&mut disk).is_empty());
+    assert_eq!(world.counts(SURE), (1, 0));
+    assert_eq!(world.relay.purge(DEAD, &places), 2);
+    world.turn_with(&mut disk);
+    assert_eq!((world.counts(SURE), disk.records.len()), ((0, 0), 0));
+    assert_eq!(world.ended(SURE, Outcome::Purged), 1, "it was made here");
+    assert!(world.relay.is_idle());
+}
