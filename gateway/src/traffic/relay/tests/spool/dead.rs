@@ -420,20 +420,25 @@ fn does_a_failing_disk_leave_alone_what_it_has_not_answered() {
     world.report(SpoolReport::Health(DiskHealth::Failing("full".into())));
     assert_eq!((world.answers(), world.lost()), (vec![refused(2)], 1));
     assert!(world.relay.take_spool_command().is_none(), "nothing ended");
-    world.unwritten(&block, Unwritten::Failing);
-    assert_eq!((world.lost(), world.counts(SURE)), (1, (0, 1)));
-    assert_eq!(disk.records.len(), 1);
+    let reports = disk.obey(SpoolCommand::Append(block));
+    reports.into_iter().for_each(|report| world.report(report));
+    world.turn_with(&mut disk);
+    assert_eq!((world.lost(), world.counts(SURE)), (1, (0, 0)));
+    assert_eq!((disk.dead().len(), disk.records.len()), (1, 1));
 }
 
 /// An upstream that refuses everything is asked no faster than the disk takes it.
 #[test]
 fn do_dead_letters_wait_for_a_disk_that_is_busy_however_many_they_are() {
-    let (mut world, mut disk) = World::with_disk(Order::Strict);
+    let large = |class: &mut ClassSettings| {
+        (class.queue_bytes_max, class.client_bytes_max) = (4 << 20, 4 << 20);
+    };
+    let (mut world, mut disk) = World::with_disk_and(|_| {}, large);
     world.up(Link::Bulk);
     let mut token = 0;
     for _ in 0..400 {
         for _ in 0..4 {
-            world.arrive(SURE, &"x".repeat(20_000), Some(token));
+            world.arrive(SURE, &"x".repeat(15_000), Some(token));
             token += 1;
         }
         for sent in world.turn() {
