@@ -136,12 +136,10 @@ struct Writing {
 impl Writing {
     fn run(mut self) {
         let well = SpoolReport::Health(DiskHealth::Well);
-        let mut open = self.reports.blocking_send(well).is_ok();
-        while open {
-            open = self.round();
-            if !self.tell() {
-                break;
-            }
+        let _ = self.reports.blocking_send(well);
+        // At the end nobody listens any more, and the last commands have yet to come.
+        while self.round() {
+            self.tell();
         }
         // Whatever is settled is kept at the end.
         self.store.commit(self.clock.moment());
@@ -257,8 +255,7 @@ impl Writing {
         }
     }
 
-    /// Gives whether anybody listens.
-    fn tell(&mut self) -> bool {
+    fn tell(&mut self) {
         let mut reports = self.store.take_reports();
         let figures = self.store.figures();
         if figures != self.told {
@@ -266,7 +263,8 @@ impl Writing {
             reports.push(SpoolReport::Figures(figures));
         }
         let mut reports = reports.into_iter();
-        reports.all(|report| self.reports.blocking_send(report).is_ok())
+        // Stops where nobody listens.
+        reports.all(|report| self.reports.blocking_send(report).is_ok());
     }
 }
 
@@ -392,6 +390,38 @@ mod tests {
         writer.commands.send(command).await.unwrap();
         let answer = timeout(Duration::from_secs(20), asked).await.unwrap();
         assert!(format!("{answer:?}").contains("Segments([])"), "{answer:?}");
+    }
+
+    /// The ledger comes last of all.
+    #[tokio::test]
+    async fn are_the_last_commands_obeyed_when_nobody_listens_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::start();
+        let writer = start(settings(folder.path().to_owned()), clock).unwrap();
+        drop(writer.reports);
+        let (ask, asked) = oneshot::channel();
+        let first = Position::new(writer.next_segment, 0);
+        let question = super::super::inspect::Question::Segments;
+        for command in [
+            SpoolCommand::Append(block(first, clock)),
+            SpoolCommand::Ask {
+                question,
+                answer: ask,
+            },
+        ] {
+            writer.commands.send(command).await.unwrap();
+        }
+        let patience = Duration::from_secs(20);
+        timeout(patience, asked).await.unwrap().unwrap();
+        // The round in which that was answered had something to tell.
+        let ends = timeout(Duration::from_millis(100), writer.commands.closed());
+        assert!(ends.await.is_err(), "it ends before its commands do");
+        let keep = SpoolCommand::Keep(b"the last word".to_vec());
+        writer.commands.send(keep).await.unwrap();
+        drop(writer.commands);
+        timeout(patience, writer.ended).await.unwrap().unwrap();
+        let writer = start(settings(folder.path().to_owned()), clock).unwrap();
+        assert_eq!(writer.ledger.as_deref(), Some(&b"the last word"[..]));
     }
 
     /// The spool as a kill now would leave it: what the next start finds in it.
