@@ -268,8 +268,9 @@ impl World {
         }
     }
 
-    /// The operator has all dead letters tried again.
+    /// The operator has all dead letters tried again, and what rests on the disk for it took none.
     fn try_again(&mut self) {
+        let _ = self.relay.pause_replay(None, false);
         for class in (0..self.classes.len()).map(|n| ClassId(n as u8)) {
             let there = self.disk.dead_letters(class);
             let _ = self.relay.try_again(class, &there);
@@ -562,9 +563,12 @@ impl World {
         }
     }
 
-    /// Whether a message may be missing in spite of everything.
+    /// Whether a message may be missing in spite of everything. Of a guaranteed class what is refused is on
+    /// the disk too, until it gives way there as a dead letter.
     fn is_excused(&self, identity: &String) -> bool {
-        self.cloud.refused(identity) || self.disk.damaged.contains(identity)
+        let guaranteed = self.classes[class_of(identity)].delivery == Delivery::Guaranteed;
+        let gone = !guaranteed || self.disk.evicted.contains(identity);
+        self.cloud.refused(identity) && gone || self.disk.damaged.contains(identity)
     }
 
     fn check_ends(&self) {

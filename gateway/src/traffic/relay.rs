@@ -299,6 +299,7 @@ impl Relay {
         rest.extend(self.setbacks.take_all());
         rest.extend(self.thinning.take_all());
         rest.extend(self.spool.take_read());
+        rest.extend(self.take_moving());
         self.leave_dead();
         let tried = rest.extract_if(.., |message| self.spool.is_tried(message));
         let tried = tried.map(|message| (message, Outcome::DeadLetter));
@@ -357,7 +358,7 @@ impl Relay {
                     + self.setbacks.waiting(class)
                     + self.thinning.waiting(class)
                     + self.spool.waiting(class)
-                    + self.spool.dead[index].waiting()
+                    + self.spool.dead[index].unended()
                     - self.doubles.surplus(class)) as u64,
                 bytes: queue.bytes() + queue.held_bytes(),
                 on_disk: self.spool.on_disk(class),
@@ -388,6 +389,7 @@ impl Relay {
                 Ok(bytes) => self.schedule.charge(pick, bytes),
                 Err(message) => {
                     self.dead_letter(*message, "it is larger than the upstream takes", now);
+                    self.put_back();
                 }
             }
         }

@@ -460,8 +460,8 @@ impl Cloud {
             ordered,
             "{identity} was overtaken on its topic (replayed: {replayed})"
         );
-        // What was refused itself comes when it is tried again, before or behind its neighbours.
-        if !self.refused.contains(identity) {
+        // What was refused goes again beside the others, whatever waits of them.
+        if !self.refused.contains(identity) && !self.alone.contains(identity) {
             *newest = first.max(*newest);
         }
     }

@@ -291,7 +291,8 @@ impl Disk {
                 };
                 self.report(report, dice, now);
             }
-            SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => {}
+            SpoolCommand::KeepSettled if !self.failing => self.unkept.clear(),
+            SpoolCommand::KeepSettled | SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => {}
         }
     }
 

@@ -10,15 +10,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::super::lanes::{Answer, Refusal};
-use super::super::message::{ClassId, Message, Receipt, Tick};
+use super::super::message::{ClassId, Message, Tick};
 use super::super::queue::Delivery;
+use super::super::send::Link;
 use super::super::settle::Outcome;
-use super::super::spool::append::TakenBack;
-use super::super::spool::{Position, Ranges, dead_log};
-use super::Relay;
+use super::super::spool::{Position, Ranges, SpoolCommand, dead_log};
 use super::disk::Spooling;
 use super::setbacks::Ruling;
+use super::{QUOTA_PAUSE, Relay};
 
 /// How often dead letters are tried again by themselves: often enough that a mended far end needs no
 /// operator, seldom enough to cost nothing.
@@ -26,6 +25,10 @@ const AGAIN_EVERY: Duration = Duration::from_secs(3600);
 /// When that is first done: a box that is on for minutes a day tries too, and one that restarts all the
 /// time does nothing else.
 const AGAIN_FIRST: Duration = Duration::from_secs(300);
+
+/// What becomes of one that the disk has, and takes as no dead letter.
+const RESTS: &str =
+    "stays backlog on disk and is sent again once an hour, or with `tidegate spool replay`";
 
 /// The dead letters of one class, beside the log in which they stand.
 #[derive(Debug, Default)]
@@ -36,9 +39,9 @@ pub(super) struct DeadLetters {
     trying: Option<Position>,
     /// It, until it is sent.
     ready: Option<Message>,
-    /// Where dead letters stand that are not yet safe, and where they stood before: that is settled when
-    /// they are.
-    moving: VecDeque<(Position, Position)>,
+    /// Messages whose copies as dead letters are on their way to the disk, and where these will stand. They
+    /// end when these are safe.
+    moving: VecDeque<(Option<Position>, Message)>,
     /// Of this round: how many were tried, and how many the upstream took.
     tried: u64,
     taken: u64,
@@ -50,6 +53,16 @@ impl DeadLetters {
     /// In memory, waiting to be sent.
     pub(super) const fn waiting(&self) -> usize {
         self.ready.is_some() as usize
+    }
+
+    /// In memory, and not ended: what waits to be sent, and what moves.
+    pub(super) fn unended(&self) -> usize {
+        self.waiting() + self.moving.len()
+    }
+
+    /// What is in memory until it is safe as a dead letter.
+    pub(super) const fn moving(&mut self) -> &mut VecDeque<(Option<Position>, Message)> {
+        &mut self.moving
     }
 
     /// Whether this is the one that is tried.
@@ -88,31 +101,26 @@ impl Spooling {
         self.on_disk(self.dead_log(class)) + self.dead[class.index()].in_memory()
     }
 
-    /// Writes a dead letter into its log. Its sender, if it waits, is answered when it is safe, and what
-    /// is on disk of it is settled then.
-    fn bury(&mut self, mut message: Message, now: Tick) {
+    /// Writes a dead letter into its log.
+    fn bury(&mut self, message: Message, now: Tick) {
         let class = message.class;
-        let before = message.spooled.take().map(|place| {
-            let appending = &mut self.classes[class.index()].appending;
-            let (receipt, tell) = appending.settle(place);
-            if let Some(receipt) = receipt {
-                message.receipt = receipt;
-            }
-            (place, tell)
-        });
-        message.class = self.dead_log(class);
-        self.write(&mut message, now);
-        if let (Some((before, true)), Some(place)) = (before, message.spooled) {
-            self.dead[class.index()].moving.push_back((place, before));
-        }
+        let mut letter = message.clone();
+        letter.class = self.dead_log(class);
+        letter.receipt.token = None;
+        self.write(&mut letter, now);
+        let moving = &mut self.dead[class.index()].moving;
+        moving.push_back((letter.spooled, message));
     }
 
-    /// What stood elsewhere before it became a dead letter stands there no more.
-    fn settle_moved(&mut self, class: ClassId, until: Position) {
+    /// The messages whose copies were on their way to these places.
+    fn moved(&mut self, class: ClassId, to: &Range<Position>) -> Vec<Message> {
         let moving = &mut self.dead[class.index()].moving;
-        let moved = moving.partition_point(|(place, _)| *place < until);
-        let moved: Vec<_> = moving.drain(..moved).collect();
-        moved.into_iter().for_each(|(_, at)| self.settled(at));
+        let (moved, rest) = std::mem::take(moving)
+            .into_iter()
+            .partition(|(place, _)| place.is_some_and(|place| to.contains(&place)));
+        *moving = rest;
+        let moved: VecDeque<_> = moved;
+        moved.into_iter().map(|(_, message)| message).collect()
     }
 
     /// The one that was tried ended: gives whether it was one. What is refused once more stays where it
@@ -139,8 +147,9 @@ impl Spooling {
 
     /// When the next round begins, if there is anything to try.
     pub(super) fn again_at(&self) -> Tick {
-        let logs = self.classes.iter().skip(self.dead.len());
-        let any = logs.map(|log| log.backlog.on_disk()).any(|count| count > 0);
+        let (own, dead) = self.classes.split_at(self.dead.len());
+        let any = dead.iter().any(|log| log.backlog.on_disk() > 0)
+            || own.iter().any(|log| log.backlog.has_resting());
         match self.again_at {
             Some(at) if any => at,
             _ => Tick::NEVER,
@@ -149,27 +158,32 @@ impl Spooling {
 }
 
 impl Relay {
-    /// Ends a message that the upstream refuses for good. One of a guaranteed class is kept on disk, and
-    /// its sender answered when it is safe there.
+    /// A message that the upstream refuses for good ends. One of a guaranteed class is kept on disk, and
+    /// ends when it is safe there; if that takes no dead letter, what stands there already stays backlog.
     pub(super) fn dead_letter(&mut self, mut message: Message, why: &str, now: Tick) {
         let class = message.class;
         let again = self.spool.is_tried(&message);
         let guaranteed = self.classes[class.index()].delivery == Delivery::Guaranteed;
         let log = self.spool.dead_log(class);
         let kept = guaranteed && !again;
-        if kept && self.spool.is_well() && !self.spool.may_write(log, now) {
+        let keeps = kept && self.spool.may_write(log, now);
+        let rests = kept && !keeps && self.spool.is_safe(&message);
+        if kept && !keeps && !rests && self.spool.is_well() {
             // The disk is busy, or was full a moment ago: the message asks again later.
             match self.setbacks.refusal(message, now) {
                 Ruling::Aside => return,
                 Ruling::BackToFront(back) | Ruling::DeadLetter(back) => message = *back,
             }
+            if !self.spool.has_room() {
+                return self.refuse_slowly(message, now);
+            }
         }
-        let keeps = kept && self.spool.may_write(log, now);
         let what = match (again, keeps, guaranteed) {
             (true, ..) => "was tried again and stays on disk",
             (_, true, _) => {
                 "is kept on disk and tried again once an hour, or with `tidegate spool replay --again`"
             }
+            (..) if rests => RESTS,
             (_, _, true) => "IS LOST, for the disk does not take it",
             (_, _, false) => "will not be sent",
         };
@@ -181,15 +195,47 @@ impl Relay {
             message.body.topic(),
             message.body.payload().len(),
         );
-        if !keeps {
-            self.spool.dead[class.index()].lost += u64::from(guaranteed && !again);
-            return self.end_sent(message, Outcome::DeadLetter);
+        if keeps {
+            self.spool.bury(message, now);
+        } else if kept {
+            self.leave_unburied(message, now);
+        } else {
+            self.end_sent(message, Outcome::DeadLetter);
         }
-        self.queues.release(&message);
-        self.setbacks.forget(message.id());
-        self.ledger.end(class, Outcome::DeadLetter);
-        self.room_made = true;
-        self.spool.bury(message, now);
+    }
+
+    /// The disk takes no dead letter: what stands there already rests there, so that nobody waits for it;
+    /// the rest is lost, and its sender told. Gives whether it is.
+    fn leave_unburied(&mut self, message: Message, now: Tick) -> bool {
+        let safe = self.spool.is_safe(&message);
+        let Some(place) = message.spooled.filter(|_| safe) else {
+            self.spool.dead[message.class.index()].lost += 1;
+            self.end_sent(message, Outcome::DeadLetter);
+            return true;
+        };
+        let backlog = &mut self.spool.classes[message.class.index()].backlog;
+        if backlog.has_room() {
+            backlog.rest(place);
+            self.queues.release(&message);
+            self.setbacks.forget(message.id());
+            self.room_made = true;
+        } else {
+            self.refuse_slowly(message, now);
+        }
+        false
+    }
+
+    /// So many refusals are the upstream's doing: the message goes again, and not at full speed.
+    fn refuse_slowly(&mut self, message: Message, now: Tick) {
+        for link in Link::BOTH {
+            self.outbound.pause(link, now.after(QUOTA_PAUSE));
+        }
+        self.back.push(message);
+    }
+
+    /// What rested on disk, for it was refused and could not be kept as a dead letter, goes again.
+    pub(super) fn wake_resting(&mut self, class: ClassId) {
+        self.spool.classes[class.index()].backlog.wake();
     }
 
     /// The operator wants these dead letters tried again now; gives how many of them there are.
@@ -207,7 +253,7 @@ impl Relay {
     }
 
     /// The operator removes dead letters; gives how many were removed. They have ended: the ledger
-    /// counts nothing.
+    /// counts nothing, but for one that waits to be tried.
     pub(super) fn purge_dead(&mut self, class: ClassId, positions: &[Position]) -> u64 {
         let log = self.spool.dead_log(class).index();
         let mut count = 0;
@@ -219,16 +265,25 @@ impl Relay {
                 count += 1;
             }
         }
+        let ready = &mut self.spool.dead[class.index()].ready;
+        let meant =
+            |message: &mut Message| message.spooled.is_some_and(|at| positions.contains(&at));
+        if let Some(message) = ready.take_if(meant) {
+            self.end_sent(message, Outcome::Purged);
+            self.settle();
+            count += 1;
+        }
         count
     }
 
     /// Begins a round when it is time, and asks for the next dead letter of each class.
     pub(super) fn try_dead_letters(&mut self, now: Tick) {
-        let spool = &mut self.spool;
-        let at = *spool.again_at.get_or_insert(now.after(AGAIN_FIRST));
+        let at = *self.spool.again_at.get_or_insert(now.after(AGAIN_FIRST));
         if at <= now {
-            spool.again_at = Some(now.after(AGAIN_EVERY));
+            self.spool.again_at = Some(now.after(AGAIN_EVERY));
+            self.class_ids().for_each(|class| self.wake_resting(class));
         }
+        let spool = &mut self.spool;
         let logs = spool.classes.iter_mut().skip(spool.dead.len());
         for ((index, dead), log) in (0..=u8::MAX).zip(&mut spool.dead).zip(logs) {
             // A round that is not over goes on: it would never come to its end.
@@ -289,41 +344,57 @@ impl Relay {
         }
     }
 
-    /// Dead letters are safe on disk.
+    /// Dead letters are safe on disk. What the disk has of them elsewhere is settled there at once: a kill in
+    /// between leaves them twice.
     pub(super) fn buried(&mut self, class: ClassId, positions: Range<Position>) {
         let log = self.spool.dead_log(class);
         let log = &mut self.spool.classes[log.index()];
-        let receipts = log.appending.safe(&positions);
+        log.appending.answered(&positions);
         log.backlog.found(vec![positions.clone()]);
-        self.spool.settle_moved(class, positions.end);
-        self.refuse_all(receipts);
+        let mut twice = false;
+        for message in self.spool.moved(class, &positions) {
+            twice |= message.spooled.is_some();
+            self.end_sent(message, Outcome::DeadLetter);
+        }
+        self.settle();
+        if twice {
+            self.spool.commands.push_back(SpoolCommand::KeepSettled);
+        }
     }
 
-    /// Dead letters could not be written: they are lost, and their senders answered.
-    pub(super) fn unburied(&mut self, class: ClassId, positions: Range<Position>) {
+    /// Dead letters could not be written.
+    pub(super) fn unburied(&mut self, class: ClassId, positions: Range<Position>, now: Tick) {
         let log = self.spool.dead_log(class);
         let log = &mut self.spool.classes[log.index()];
-        let count = positions.end.since(positions.start);
-        let mut receipts: Vec<_> =
-            TakenBack::into_iter(log.appending.take_back(&positions)).collect();
-        receipts.sort_unstable_by_key(|(place, _)| *place);
-        log.appending.forget(count);
-        self.spool.dead[class.index()].lost += count;
-        self.spool.settle_moved(class, positions.end);
-        tracing::error!(
-            "{count} dead letters of class {} ARE LOST, for the disk did not take them",
-            self.classes[class.index()].name
-        );
-        self.refuse_all(receipts.into_iter().map(|(_, receipt)| receipt).collect());
+        let _ = log.appending.take_back(&positions);
+        log.appending.forget(positions.end.since(positions.start));
+        let (mut lost, mut rest) = (0, 0);
+        for message in self.spool.moved(class, &positions) {
+            match self.leave_unburied(message, now) {
+                true => lost += 1,
+                false => rest += 1,
+            }
+        }
+        let name = &self.classes[class.index()].name;
+        if lost > 0 {
+            tracing::error!(
+                "{lost} dead letters of class {name} ARE LOST, for the disk did not take them"
+            );
+        }
+        if rest > 0 {
+            tracing::warn!(
+                "the disk did not take {rest} dead letters of class {name}: each {RESTS}"
+            );
+        }
     }
 
     /// The disk fails: what was to be written goes nowhere.
-    pub(super) fn unbury_open(&mut self) {
+    pub(super) fn unbury_open(&mut self, now: Tick) {
         for class in self.class_ids() {
             let log = self.spool.dead_log(class);
             let open = self.spool.classes[log.index()].appending.take_open();
             if let Some(positions) = open {
-                self.unburied(class, positions);
+                self.unburied(class, positions, now);
             }
         }
     }
@@ -359,6 +430,17 @@ impl Relay {
         }
     }
 
+    /// At the end: what is not safe as a dead letter is what it was before.
+    pub(super) fn take_moving(&mut self) -> Vec<Message> {
+        let moving = self.spool.dead.iter_mut();
+        let moving = moving.flat_map(|dead| dead.moving.drain(..));
+        let moving: Vec<_> = moving.map(|(_, message)| message).collect();
+        moving
+            .iter()
+            .for_each(|message| self.queues.release(message));
+        moving
+    }
+
     /// Nothing is tried any more: what waits for that stays a dead letter.
     pub(super) fn leave_dead(&mut self) {
         for dead in &mut self.spool.dead {
@@ -369,13 +451,5 @@ impl Relay {
                 self.ends.push((message, Outcome::DeadLetter));
             }
         }
-    }
-
-    fn refuse_all(&mut self, receipts: Vec<Receipt>) {
-        for mut receipt in receipts {
-            let answer = Answer::Refused(Refusal::Upstream);
-            self.senders.answer(&mut receipt, answer);
-        }
-        self.room_made = true;
     }
 }

@@ -223,12 +223,9 @@ impl Spooling {
         let Some(position) = message.spooled else {
             return false;
         };
+        let safe = self.is_safe(message);
         let class = &mut self.classes[message.class.index()];
-        if class
-            .appending
-            .unsafe_from()
-            .is_none_or(|from| position < from)
-        {
+        if safe {
             class.backlog.insert(position);
             return true;
         }
@@ -236,6 +233,13 @@ impl Spooling {
             message.receipt = receipt;
         }
         false
+    }
+
+    /// Whether a message stands on disk, committed and synced.
+    pub(super) fn is_safe(&self, message: &Message) -> bool {
+        let from = self.classes[message.class.index()].appending.unsafe_from();
+        let safe = |at| from.is_none_or(|from| at < from);
+        message.spooled.is_some_and(safe)
     }
 
     /// All messages that were read back, at the end.

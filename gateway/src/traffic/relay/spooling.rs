@@ -81,7 +81,7 @@ impl Relay {
                 let behind = appending.drop_open(positions.start.segment());
                 for positions in [Some(positions), behind].into_iter().flatten() {
                     match self.of_log(class) {
-                        (class, true) => self.unburied(class, positions),
+                        (class, true) => self.unburied(class, positions, now),
                         (class, false) => self.take_marks_off(class, &positions),
                     }
                 }
@@ -118,11 +118,12 @@ impl Relay {
                 let fails = health != DiskHealth::Well;
                 self.spool.health = Some(health);
                 if fails {
-                    self.unbury_open();
+                    self.unbury_open(now);
                 }
             }
             SpoolReport::Figures(figures) => self.spool.figures = figures,
         }
+        self.put_back();
         self.follow_marks();
         self.settle();
     }
@@ -170,13 +171,16 @@ impl Relay {
             && !self.class_ids().any(|class| waits(self, class))
     }
 
-    /// Stops the replay of a class, or of all, or lets it go on; gives whether any of it was stopped
-    /// before.
+    /// Stops the replay of a class, or of all, or lets it go on, with what rests of it; gives whether any of
+    /// it was stopped before.
     pub fn pause_replay(&mut self, class: Option<ClassId>, paused: bool) -> bool {
         let mut before = false;
         for own in self.class_ids() {
             if class.is_none_or(|class| class == own) {
                 before |= self.schedule.pause(own, paused);
+                if !paused {
+                    self.wake_resting(own);
+                }
             }
         }
         before
@@ -260,10 +264,10 @@ impl Relay {
                 self.keep_ledger();
             }
             if up && !self.spool.draining {
+                self.try_dead_letters(now);
                 let classes = self.spool.classes.iter_mut().take(self.classes.len());
                 let reads = classes.filter_map(|class| class.backlog.ask(now));
                 self.spool.commands.extend(reads);
-                self.try_dead_letters(now);
             }
         }
         self.follow_marks();
@@ -455,7 +459,9 @@ impl Relay {
         let sent = self.outbound.sent_mut().map(|sent| &mut sent.message);
         let aside = self.setbacks.iter_mut();
         let read = self.spool.classes[class.index()].backlog.iter_mut();
-        let others = sent.chain(aside).chain(read);
+        let moving = self.spool.dead[class.index()].moving().iter_mut();
+        let moving = moving.map(|(_, message)| message);
+        let others = sent.chain(aside).chain(read).chain(moving);
         others
             .filter(|message| message.class == class)
             .for_each(&mut change);

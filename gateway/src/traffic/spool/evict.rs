@@ -68,14 +68,19 @@ pub(super) fn room(holdings: &[Holding], wanted: Wanted, bounds: Bounds<'_>) -> 
     };
     let class = |id: ClassId| bounds.classes.get(id.index());
     let is_dead = |id: ClassId| class(id).is_none();
-    if is_dead(wanted.class) && held(&is_dead) + wanted.bytes > bounds.size_bytes_max / DEAD_PART {
+    let share = match is_dead(wanted.class) {
+        true => Some(bounds.size_bytes_max / DEAD_PART),
+        false => class(wanted.class).and_then(|class| class.bytes_max),
+    };
+    let share = share.unwrap_or(u64::MAX);
+    if wanted.bytes > share {
+        // It would take the place of all others in vain.
+        return Room::Full;
+    }
+    if is_dead(wanted.class) && held(&is_dead) + wanted.bytes > share {
         return victim(holdings, wanted, bounds.classes, is_dead);
     }
-    let own = held(&|id| id == wanted.class) + wanted.bytes;
-    if class(wanted.class)
-        .and_then(|class| class.bytes_max)
-        .is_some_and(|most| own > most)
-    {
+    if held(&|id| id == wanted.class) + wanted.bytes > share {
         return victim(holdings, wanted, bounds.classes, |id| id == wanted.class);
     }
     let reserve = match wanted.class {
@@ -225,6 +230,15 @@ mod tests {
         assert_eq!(ask(&dead, 3, 3, 1), Room::Free);
         assert_eq!(ask(&dead, 3, 3, 2), Room::Evict(2));
         assert_eq!(ask(&dead[..1], 3, 3, 6), Room::Evict(1));
+    }
+
+    #[test]
+    fn does_what_is_larger_than_its_share_take_nobodys_place() {
+        let dead = [holding(1, 3, 5), holding(2, 2, 16)];
+        assert_eq!(ask(&dead, 3, 9, 10), Room::Evict(1));
+        assert_eq!(ask(&dead, 3, 9, 11), Room::Full);
+        assert_eq!(ask(&dead, 2, 9, 20), Room::Evict(2));
+        assert_eq!(ask(&dead, 2, 9, 21), Room::Full);
     }
 
     #[test]

@@ -174,6 +174,8 @@ pub enum SpoolCommand {
     /// These ended: they are not read again, and are kept settled with the next commit or within a
     /// second.
     Settle(Vec<Position>),
+    /// Keep what is settled now.
+    KeepSettled,
     /// Keep this as the ledger's file, in the place of what stands there.
     Keep(Vec<u8>),
     /// Read records of a class, from the first unsettled one at or behind `from`, before `until`; at

@@ -28,6 +28,8 @@ pub struct Backlog {
     order: Order,
     /// On disk, and not in memory.
     stands: Ranges,
+    /// Likewise, and not read until it is woken.
+    rests: Ranges,
     /// Read back, in order; in memory.
     read: VecDeque<Message>,
     read_bytes: u64,
@@ -62,6 +64,7 @@ impl Backlog {
             class,
             order,
             stands: Ranges::default(),
+            rests: Ranges::default(),
             read: VecDeque::new(),
             read_bytes: 0,
             asked: None,
@@ -75,7 +78,7 @@ impl Backlog {
     /// Messages on disk alone.
     #[must_use]
     pub const fn on_disk(&self) -> u64 {
-        self.stands.count()
+        self.stands.count() + self.rests.count()
     }
 
     /// Messages that were read back and wait.
@@ -87,7 +90,7 @@ impl Backlog {
     /// Whether there is nothing of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.read.is_empty() && self.stands.count() == 0
+        self.read.is_empty() && self.on_disk() == 0
     }
 
     /// Whether the class's order lets its backlog and its live messages go side by side.
@@ -164,7 +167,7 @@ impl Backlog {
     /// Whether one more may be given up in memory for being on disk.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.stands.pieces() < PIECES_MAX
+        self.stands.pieces() + self.rests.pieces() < PIECES_MAX
     }
 
     /// All that stands on disk alone.
@@ -182,6 +185,24 @@ impl Backlog {
     /// A message stands on disk alone from now on.
     pub fn insert(&mut self, position: Position) {
         self.stands.insert_one(position);
+    }
+
+    /// A message stands on disk alone, and keeps nobody waiting: it is not read until it is woken.
+    pub fn rest(&mut self, position: Position) {
+        self.rests.insert_one(position);
+    }
+
+    /// Whether anything rests.
+    #[must_use]
+    pub const fn has_resting(&self) -> bool {
+        self.rests.count() > 0
+    }
+
+    /// What rested is read like the rest.
+    pub fn wake(&mut self) {
+        for range in std::mem::take(&mut self.rests).iter() {
+            self.stands.insert(range);
+        }
     }
 
     /// What an earlier start left; gives how many.
@@ -205,12 +226,12 @@ impl Backlog {
 
     /// Positions that are not on disk any more; gives how many of them stood there alone.
     pub fn gone(&mut self, range: Range<Position>) -> u64 {
-        self.stands.remove(range)
+        self.stands.remove(range.clone()) + self.rests.remove(range)
     }
 
     /// Takes one out that stands on disk alone; says whether it did.
     pub fn remove(&mut self, position: Position) -> bool {
-        self.stands.remove_one(position)
+        self.stands.remove_one(position) || self.rests.remove_one(position)
     }
 
     /// From the first look on, live messages of a class that keeps its order wait for what earlier starts

@@ -136,12 +136,10 @@ struct Writing {
 impl Writing {
     fn run(mut self) {
         let well = SpoolReport::Health(DiskHealth::Well);
-        let mut open = self.reports.blocking_send(well).is_ok();
-        while open {
-            open = self.round();
-            if !self.tell() {
-                break;
-            }
+        let _ = self.reports.blocking_send(well);
+        // At the end nobody listens any more, and the last commands have yet to come.
+        while self.round() {
+            self.tell();
         }
         // Whatever is settled is kept at the end.
         self.store.commit(self.clock.moment());
@@ -150,17 +148,18 @@ impl Writing {
     /// One round; gives whether there may be another.
     fn round(&mut self) -> bool {
         let mut open = true;
-        let (mut bytes, mut appended) = (0, false);
+        let (mut bytes, mut commits) = (0, false);
         let mut reads = Vec::new();
         let mut command = self.first();
         loop {
             match command {
                 Ok(SpoolCommand::Append(block)) => {
                     bytes += block.records.len();
-                    appended = true;
+                    commits = true;
                     self.store.append(block, self.clock.moment());
                 }
                 Ok(SpoolCommand::Settle(positions)) => self.store.settle(&positions),
+                Ok(SpoolCommand::KeepSettled) => commits = true,
                 Ok(SpoolCommand::Keep(content)) => self.store.keep_ledger(&content),
                 Ok(later @ (SpoolCommand::Read { .. } | SpoolCommand::Ask { .. })) => {
                     reads.push(later);
@@ -176,7 +175,7 @@ impl Writing {
             }
             command = self.commands.try_recv().map_err(|_| Idle::Nothing);
         }
-        self.keep(appended);
+        self.keep(commits);
         for read in reads {
             self.read(read);
         }
@@ -205,8 +204,8 @@ impl Writing {
         }
     }
 
-    /// Commits what waits, when it is time.
-    fn keep(&mut self, appended: bool) {
+    /// Commits what waits, when it is time, or at once.
+    fn keep(&mut self, at_once: bool) {
         let now = self.clock.now();
         if self.store.is_failing() {
             self.keep_at = Tick::NEVER;
@@ -214,7 +213,7 @@ impl Writing {
                 self.store.recover(self.clock.moment());
                 self.try_at = now.after(TRY_AGAIN);
             }
-        } else if appended || self.keep_at <= now || self.store.has_drained() {
+        } else if at_once || self.keep_at <= now || self.store.has_drained() {
             let (began, commits) = (self.clock.now(), self.store.commits());
             self.store.commit(self.clock.moment());
             if self.store.commits() > commits {
@@ -249,12 +248,14 @@ impl Writing {
                 // Who asked may have gone.
                 let _ = answer.send(self.store.answer(&question, now));
             }
-            SpoolCommand::Append(_) | SpoolCommand::Settle(_) | SpoolCommand::Keep(_) => {}
+            SpoolCommand::Append(_)
+            | SpoolCommand::Settle(_)
+            | SpoolCommand::KeepSettled
+            | SpoolCommand::Keep(_) => {}
         }
     }
 
-    /// Gives whether anybody listens.
-    fn tell(&mut self) -> bool {
+    fn tell(&mut self) {
         let mut reports = self.store.take_reports();
         let figures = self.store.figures();
         if figures != self.told {
@@ -262,7 +263,8 @@ impl Writing {
             reports.push(SpoolReport::Figures(figures));
         }
         let mut reports = reports.into_iter();
-        reports.all(|report| self.reports.blocking_send(report).is_ok())
+        // Stops where nobody listens.
+        reports.all(|report| self.reports.blocking_send(report).is_ok());
     }
 }
 
@@ -388,6 +390,84 @@ mod tests {
         writer.commands.send(command).await.unwrap();
         let answer = timeout(Duration::from_secs(20), asked).await.unwrap();
         assert!(format!("{answer:?}").contains("Segments([])"), "{answer:?}");
+    }
+
+    /// The ledger comes last of all.
+    #[tokio::test]
+    async fn are_the_last_commands_obeyed_when_nobody_listens_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::start();
+        let writer = start(settings(folder.path().to_owned()), clock).unwrap();
+        drop(writer.reports);
+        let (ask, asked) = oneshot::channel();
+        let first = Position::new(writer.next_segment, 0);
+        let question = super::super::inspect::Question::Segments;
+        for command in [
+            SpoolCommand::Append(block(first, clock)),
+            SpoolCommand::Ask {
+                question,
+                answer: ask,
+            },
+        ] {
+            writer.commands.send(command).await.unwrap();
+        }
+        let patience = Duration::from_secs(20);
+        timeout(patience, asked).await.unwrap().unwrap();
+        // The round in which that was answered had something to tell.
+        let ends = timeout(Duration::from_millis(100), writer.commands.closed());
+        assert!(ends.await.is_err(), "it ends before its commands do");
+        let keep = SpoolCommand::Keep(b"the last word".to_vec());
+        writer.commands.send(keep).await.unwrap();
+        drop(writer.commands);
+        timeout(patience, writer.ended).await.unwrap().unwrap();
+        let writer = start(settings(folder.path().to_owned()), clock).unwrap();
+        assert_eq!(writer.ledger.as_deref(), Some(&b"the last word"[..]));
+    }
+
+    /// The spool as a kill now would leave it: what the next start finds in it.
+    async fn found_after_a_kill(dir: &std::path::Path) -> Vec<std::ops::Range<Position>> {
+        let folder = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(dir).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let settings = settings(folder.path().to_owned());
+        let mut writer = start(settings, Clock::start()).unwrap();
+        match answer(&mut writer).await {
+            SpoolReport::Found { ranges, .. } => ranges,
+            report => panic!("{report:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn is_what_is_settled_kept_at_once_when_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::start();
+        let mut writer = start(settings(folder.path().to_owned()), clock).unwrap();
+        let first = Position::new(writer.next_segment, 0);
+        for at in [first, first.plus(1)] {
+            let command = SpoolCommand::Append(block(at, clock));
+            writer.commands.send(command).await.unwrap();
+            let report = answer(&mut writer).await;
+            assert!(matches!(report, SpoolReport::Safe { .. }), "{report:?}");
+        }
+        let (ask, asked) = oneshot::channel();
+        for command in [
+            SpoolCommand::Settle(vec![first]),
+            SpoolCommand::KeepSettled,
+            SpoolCommand::Ask {
+                question: super::super::inspect::Question::Segments,
+                answer: ask,
+            },
+        ] {
+            writer.commands.send(command).await.unwrap();
+        }
+        timeout(Duration::from_secs(20), asked)
+            .await
+            .unwrap()
+            .unwrap();
+        let found = found_after_a_kill(folder.path()).await;
+        assert_eq!(found, [first.plus(1)..first.plus(2)]);
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl Disk {
                 self.append(block);
                 vec![SpoolReport::Safe { class, positions }]
             }
-            SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => Vec::new(),
+            SpoolCommand::KeepSettled | SpoolCommand::Keep(_) | SpoolCommand::Ask { .. } => {
+                Vec::new()
+            }
             SpoolCommand::Settle(positions) => {
                 for position in positions {
                     assert!(self.records.remove(&position).is_some(), "{position:?}");
