@@ -129,7 +129,7 @@ impl Queues {
         let coalesced = self.classes[index].coalesces();
         loop {
             let made = if self.over_share(message, bytes, share_max) {
-                self.unload_front(index) || self.make_room_of_its_own(message, now, ends)
+                self.make_room_of_its_own(message, now, ends)
             } else if !self.fits(message.class, bytes) {
                 self.make_room(message.class, bytes, now, ends)
             } else {
@@ -382,23 +382,28 @@ impl Queues {
         queue.clients.over_share(client, bytes, share_max)
     }
 
-    /// Lets something of the message's own client give way: older values of its keys, else its oldest
-    /// message, which is on disk perhaps. False when nothing may.
+    /// Lets something of the message's own client give way: its oldest message in memory, if that is on
+    /// disk, else older values of its keys, else its oldest message. What others have in memory stays
+    /// there. False when nothing may.
     fn make_room_of_its_own(&mut self, message: &Message, now: Tick, ends: &mut Ends) -> bool {
-        let index = message.class.index();
+        let (index, client) = (message.class.index(), message.receipt.door);
+        let queue = &mut self.classes[index];
+        if queue.settings.delivery == Delivery::Guaranteed {
+            // It keeps its order: what is behind the client's oldest waits for that, wherever it is.
+            return self.unload_front(index);
+        }
+        if let Some(oldest) = queue.unload_oldest_of(client) {
+            self.give_up(&oldest);
+            return true;
+        }
         if self.coalesce(index, now, ends) {
             return true;
         }
         if !self.classes[index].drops_oldest() {
             return false;
         }
-        match self.classes[index].take_oldest_of(message.receipt.door) {
-            Some(oldest) if self.classes[index].is_on_disk(&oldest) => {
-                self.give_up(&oldest);
-                true
-            }
-            oldest => self.shed(index, oldest, now, ends),
-        }
+        let oldest = self.classes[index].take_oldest_of(client);
+        self.shed(index, oldest, now, ends)
     }
 
     /// Lets something give way for a message of so many bytes, or, with 0, for what is there already: what

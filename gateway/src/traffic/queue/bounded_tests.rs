@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::WhenFull;
 use super::super::class::SPARE_MESSAGES_MAX;
 use super::*;
 use crate::traffic::message::sample;
@@ -201,6 +202,35 @@ fn does_a_mad_client_give_up_its_own_oldest_and_leave_the_others_alone() {
         "gaps pile up"
     );
     assert_eq!(pop_all(&mut queues, 1), [1, 19_998, 19_999, 20_000]);
+}
+
+/// The others' messages would be read back from disk behind what is live, for nothing: its share is not
+/// made smaller by that.
+#[test]
+fn does_a_mad_client_push_nobody_else_out_of_memory_to_disk() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let normal = ClassSettings {
+            when_full,
+            ..class("normal", Delivery::Buffered, 1 << 20)
+        };
+        let first = class("critical", Delivery::Guaranteed, 1 << 20);
+        let mut queues = Queues::new(&[first, normal], 1 << 20, PressureSettings::MEMORY);
+        let mut ends = Vec::new();
+        for (sequence, client) in [(1, 7), (2, 3), (3, 7), (4, 3)] {
+            assert!(admit(&mut queues, message(1, "t", sequence, client), &mut ends));
+        }
+        for index in 0..4 {
+            let place = Position::new(1, index);
+            let class = queues.class_mut(ClassId(1));
+            class.write_first(|message| message.spooled = Some(place));
+        }
+        let flood = message(1, "t", 5, 3);
+        let admission = queues.admit(flood, 2 * bytes(), Tick::ZERO, &mut ends);
+        assert!(matches!(admission, Admission::Admitted));
+        assert_eq!(queues.take_unloaded(), [(ClassId(1), Position::new(1, 1))]);
+        assert!(ends.is_empty(), "{ends:?}");
+        assert_eq!(pop_all(&mut queues, 1), [1, 3, 4, 5]);
+    }
 }
 
 #[test]

@@ -329,15 +329,31 @@ impl ClassQueue {
 
     /// Takes the oldest waiting message of one client out of the queue.
     pub(super) fn take_oldest_of(&mut self, client: DoorId) -> Option<Message> {
-        while let Some(position) = self.clients.take_oldest(client) {
+        let position = self.oldest_of(client)?;
+        self.clients.take_oldest(client);
+        let message = self.take(position);
+        self.drop_empty_front();
+        self.tidy();
+        message
+    }
+
+    /// Likewise, if it is on disk.
+    pub(super) fn unload_oldest_of(&mut self, client: DoorId) -> Option<Message> {
+        let index = self.oldest_of(client)?.checked_sub(self.front)? as usize;
+        let message = self.waiting.get(index)?.as_ref()?;
+        self.is_on_disk(message).then_some(())?;
+        self.take_oldest_of(client)
+    }
+
+    /// Where the oldest waiting message of one client stands.
+    fn oldest_of(&mut self, client: DoorId) -> Option<u64> {
+        while let Some(position) = self.clients.oldest(client) {
             let slot = position.checked_sub(self.front).map(|index| index as usize);
             let there = slot.and_then(|index| self.waiting.get(index)?.as_ref());
             if there.is_some_and(|message| message.receipt.door == client) {
-                let message = self.take(position);
-                self.drop_empty_front();
-                self.tidy();
-                return message;
+                return Some(position);
             }
+            self.clients.take_oldest(client);
         }
         None
     }
