@@ -217,7 +217,11 @@ fn does_a_mad_client_push_nobody_else_out_of_memory_to_disk() {
         let mut queues = Queues::new(&[first, normal], 1 << 20, PressureSettings::MEMORY);
         let mut ends = Vec::new();
         for (sequence, client) in [(1, 7), (2, 3), (3, 7), (4, 3)] {
-            assert!(admit(&mut queues, message(1, "t", sequence, client), &mut ends));
+            assert!(admit(
+                &mut queues,
+                message(1, "t", sequence, client),
+                &mut ends
+            ));
         }
         for index in 0..4 {
             let place = Position::new(1, index);
