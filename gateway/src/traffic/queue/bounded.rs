@@ -39,6 +39,9 @@ enum Room {
 /// A class whose client's share, or whose bound, is filled to this part by what is not on disk is written.
 /// Early, for the disk takes its time and more comes meanwhile.
 const OVERFLOW_DIVISOR: u64 = 4;
+/// The part of the memory that all `latest` classes together may use to remember which keys on disk are
+/// worth nothing any more. It counts as memory: more would crowd out messages, or be pressure by itself.
+const SEEN_DIVISOR: u64 = 16;
 
 /// All queues and their budget.
 #[derive(Debug)]
@@ -59,9 +62,13 @@ impl Queues {
         memory_bytes_max: u64,
         memory_pressure: PressureSettings,
     ) -> Self {
-        let classes = classes.iter().cloned().map(ClassQueue::new).collect();
+        let latest = classes
+            .iter()
+            .filter(|class| class.delivery == Delivery::Latest);
+        let seen_bytes_max = memory_bytes_max / SEEN_DIVISOR / latest.count().max(1) as u64;
+        let queue = |class: &ClassSettings| ClassQueue::new(class.clone(), seen_bytes_max);
         Self {
-            classes,
+            classes: classes.iter().map(queue).collect(),
             budget: Budget::new(memory_bytes_max),
             pressure: Pressure::new(memory_pressure),
             unloaded: Vec::new(),

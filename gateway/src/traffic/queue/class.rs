@@ -63,7 +63,8 @@ pub struct ClassQueue {
 const FIRST_POSITION: u64 = 1 << 63;
 
 impl ClassQueue {
-    pub(super) fn new(settings: ClassSettings) -> Self {
+    /// Empty; `seen_bytes_max` bounds what it remembers of keys on disk.
+    pub(super) fn new(settings: ClassSettings, seen_bytes_max: u64) -> Self {
         Self {
             spared: Spared::new(settings.pressure.stay, Tick::ZERO),
             pressure: Pressure::new(settings.pressure),
@@ -75,7 +76,7 @@ impl ClassQueue {
             front: FIRST_POSITION,
             clients: Clients::default(),
             places: None,
-            seen: Seen::default(),
+            seen: Seen::new(seen_bytes_max),
             held: VecDeque::new(),
             held_by: HashMap::new(),
             held_topics: HashMap::new(),
