@@ -121,6 +121,7 @@ impl AsyncWrite for Socket {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test opens both ends")]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
