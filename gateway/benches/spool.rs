@@ -23,7 +23,7 @@ use rusqlite::Connection;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate::clock::Clock;
 use tidegate::traffic::message::{Body, ClassId, DoorId, Message, Receipt, Tick};
-use tidegate::traffic::spool::append::{Appending, Closed};
+use tidegate::traffic::spool::append::Appending;
 use tidegate::traffic::spool::files::Files;
 use tidegate::traffic::spool::replay::READ_AHEAD_BYTES;
 use tidegate::traffic::spool::store::{Figures, Store};
@@ -266,7 +266,7 @@ impl Spooling {
 
     fn close(&mut self) -> bool {
         match self.appending.close() {
-            Some(Closed::Full(block, _)) => {
+            Some((block, _)) => {
                 self.append(block);
                 true
             }

@@ -69,8 +69,8 @@ fn are_guaranteed_messages_that_cannot_leave_returned_and_not_acknowledged() {
     assert_eq!(ledger.count("critical", "returned"), 15);
 }
 
-/// The relay does not drain the lane of the rest while more than a quarter of the memory is held; so the
-/// lane fills, and what comes then waits inside the connections.
+/// The relay takes no more of a class of which more than a quarter of the memory is held, nor what comes
+/// with it or behind it; so the lane fills, and what comes then waits inside the connections.
 #[test]
 fn is_all_that_devices_wrote_received_although_it_never_left_their_connections() {
     let guaranteed = "[[class]]\nname = \"critical\"\ndelivery = \"guaranteed\"\n\
@@ -103,6 +103,7 @@ fn is_all_that_devices_wrote_received_although_it_never_left_their_connections()
     // More of them than the lane has batches; and little from each, for all connections together are full.
     for number in 0..80 {
         let mut device = Device::new(port, Version::V5, &format!("loose {number}"));
+        device.publish("sure/b", "it is not let in", 0);
         for _ in 0..5 {
             device.publish("value/a", vec![b'v'; 100], 0);
         }
@@ -116,7 +117,7 @@ fn is_all_that_devices_wrote_received_although_it_never_left_their_connections()
     assert_eq!(ledger.count("normal", "received"), 80 * 6, "{ledger:?}");
     let unanswered: usize = loose.iter().map(Device::unanswered).sum();
     assert_eq!(ledger.count("normal", "returned"), unanswered as u64);
-    assert!(ledger.count("sure", "received") <= sure);
+    assert!(ledger.count("sure", "received") <= sure + 80);
 }
 
 #[test]

@@ -7,6 +7,8 @@
     reason = "the relay's door: it sleeps until the relay's next deadline"
 )]
 
+mod rest;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use super::spool::request::{Requested, SpoolRequest};
 use super::spool::{SpoolCommand, SpoolReport};
 use super::status::Asked;
 use crate::clock::Clock;
+use rest::Rest;
 
 /// Events of one kind that are taken between two turns: large enough that a turn's work is shared by
 /// many messages, small enough that the other kinds are soon looked at again.
@@ -72,9 +75,7 @@ pub struct Drive {
     relay: Relay,
     clock: Clock,
     urgent: mpsc::Receiver<Batch>,
-    rest: mpsc::Receiver<Batch>,
-    /// The lane's first batch, while the brake keeps it.
-    next_rest: Option<Batch>,
+    rest: Rest,
     doors: mpsc::Receiver<DoorEvent>,
     events: mpsc::Receiver<LinkEvent>,
     commands: [mpsc::Sender<LinkCommand>; 2],
@@ -101,8 +102,7 @@ impl Drive {
             relay,
             clock,
             urgent,
-            rest,
-            next_rest: None,
+            rest: Rest::new(rest),
             doors,
             events,
             commands: [urgent_link, bulk_link],
@@ -204,9 +204,7 @@ impl Drive {
                 Some(event) = self.doors.recv() => self.door_event(event),
                 Some(request) = self.disk.requested.recv() => self.obey(request),
                 Some(answer) = self.asked.recv() => drop(answer.send(self.relay.status())),
-                Some(batch) = self.rest.recv(), if self.next_rest.is_none() => {
-                    self.next_rest = Some(batch);
-                }
+                () = self.rest.come() => {}
                 Ok(()) = phase.changed() => {}
                 () = &mut timer => {}
             }
@@ -217,9 +215,6 @@ impl Drive {
             }
         }
         self.lost = self.relay.finish();
-        if let Some(batch) = self.next_rest.take() {
-            self.lost += self.relay.turn_away(batch);
-        }
         self.flush(self.clock.now());
         for commands in &self.commands {
             // A door that cannot take it sees the channel close instead.
@@ -254,16 +249,12 @@ impl Drive {
         self.lost
     }
 
-    /// Takes batches of the rest as far as the brake allows; says whether more could be taken now.
+    /// Takes batches of the rest as far as they are let in; says whether more could be taken now.
     fn take_rest(&mut self, now: Tick) -> bool {
         for _ in 0..REST_PER_TURN {
-            let Some(batch) = self.next_rest.take().or_else(|| self.rest.try_recv().ok()) else {
+            let Some(batch) = self.rest.next(|batch| self.relay.takes_rest(batch, now)) else {
                 return false;
             };
-            if !self.relay.takes_rest(&batch, now) {
-                self.next_rest = Some(batch);
-                return false;
-            }
             self.relay.arrive(batch, now);
         }
         true
@@ -363,23 +354,17 @@ impl Drive {
     }
 
     fn deadline(&self, now: Tick, more: bool) -> Tick {
-        // Past, it is not the brake that keeps the batch but what is held, and that ends with an event.
-        let brake = self
-            .next_rest
-            .as_ref()
-            .map(|batch| batch.at.after(BRAKE_MAX));
-        let brake = brake.filter(|at| *at > now);
         if more {
             return now;
         }
+        // Past, it is not the brake that keeps the batch but what is held, and that ends with an event.
+        let brakes = self.rest.aside_since().map(|at| at.after(BRAKE_MAX));
+        let brake = brakes.filter(|at| *at > now).min();
         self.relay.deadline(now).min(brake.unwrap_or(Tick::NEVER))
     }
 
     fn is_done(&self) -> bool {
-        self.relay.is_idle()
-            && self.next_rest.is_none()
-            && self.rest.is_empty()
-            && self.urgent.is_empty()
+        self.relay.is_idle() && self.rest.is_empty() && self.urgent.is_empty()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
-use super::message::{DoorId, Message, Tick};
+use super::message::{ClassId, DoorId, Message, Tick};
 
 /// Batches that the lane of the first class holds.
 pub const URGENT_LANE_BATCHES: usize = 256;
@@ -43,6 +43,14 @@ pub struct Batch {
     pub forgotten: u32,
     /// What it takes of the lane, free again when the relay has taken it in; see [`Place::put`].
     pub room: Option<Room>,
+}
+
+impl Batch {
+    /// Whether it has messages of a class.
+    #[must_use]
+    pub fn brings(&self, class: ClassId) -> bool {
+        self.messages.iter().any(|message| message.class == class)
+    }
 }
 
 /// What a batch takes of its lane; dropping it makes it free.

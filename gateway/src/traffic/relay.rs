@@ -126,7 +126,7 @@ impl Relay {
             outbound: Outbound::new(settings),
             doubles: Doubles::default(),
             setbacks: Setbacks::default(),
-            thinning: Thinning::new(&classes),
+            thinning: Thinning::new(&classes, settings.memory_bytes_max),
             slowing: Slowing::default(),
             delivered: 0,
             ledger: Ledger::new(names),

@@ -2,7 +2,6 @@
 //! that all share. In comes a message, out goes an [`Admission`]; whatever gave way for it is pushed
 //! on a list of ends, for [`settle`](super::super::settle) to count. Nothing is dropped here.
 
-use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use super::super::message::{ClassId, DoorId, Message, Tick};
@@ -39,6 +38,9 @@ enum Room {
 /// A class whose client's share, or whose bound, is filled to this part by what is not on disk is written.
 /// Early, for the disk takes its time and more comes meanwhile.
 const OVERFLOW_DIVISOR: u64 = 4;
+/// The part of the memory that all `latest` classes together may use to remember which keys on disk are
+/// worth nothing any more. It counts as memory: more would crowd out messages, or be pressure by itself.
+const SEEN_DIVISOR: u64 = 16;
 
 /// All queues and their budget.
 #[derive(Debug)]
@@ -59,9 +61,13 @@ impl Queues {
         memory_bytes_max: u64,
         memory_pressure: PressureSettings,
     ) -> Self {
-        let classes = classes.iter().cloned().map(ClassQueue::new).collect();
+        let latest = classes
+            .iter()
+            .filter(|class| class.delivery == Delivery::Latest);
+        let seen_bytes_max = memory_bytes_max / SEEN_DIVISOR / latest.count().max(1) as u64;
+        let queue = |class: &ClassSettings| ClassQueue::new(class.clone(), seen_bytes_max);
         Self {
-            classes,
+            classes: classes.iter().map(queue).collect(),
             budget: Budget::new(memory_bytes_max),
             pressure: Pressure::new(memory_pressure),
             unloaded: Vec::new(),
@@ -128,8 +134,8 @@ impl Queues {
         let index = message.class.index();
         let coalesced = self.classes[index].coalesces();
         loop {
-            let made = if self.over_share(message, bytes, share_max) {
-                self.unload_front(index) || self.make_room_of_its_own(message, now, ends)
+            let made = if self.over_share(index, message.receipt.door, bytes, share_max) {
+                self.make_room_of_its_own(message, now, ends)
             } else if !self.fits(message.class, bytes) {
                 self.make_room(message.class, bytes, now, ends)
             } else {
@@ -153,10 +159,11 @@ impl Queues {
 
     /// Keeps a guaranteed message that found no room, its client occupying `share_max` at most.
     pub fn hold(&mut self, message: Message, share_max: u64) {
-        let over_share = self.over_share(&message, message.memory_bytes(), share_max);
-        let queue = &mut self.classes[message.class.index()];
+        let (index, bytes) = (message.class.index(), message.memory_bytes());
+        let over_share = self.over_share(index, message.receipt.door, bytes, share_max);
+        let queue = &mut self.classes[index];
         queue.held_for_room |= !over_share;
-        queue.hold(message);
+        queue.held.push(message);
     }
 
     /// Admits what is held and has room now, in order for each sender and topic. `share_max` says how much of
@@ -172,33 +179,29 @@ impl Queues {
             if self.classes[index].held() == 0 {
                 continue;
             }
-            let mut kept = VecDeque::new();
-            let (mut behind, mut topics) = (HashSet::new(), HashSet::new());
+            let mut from = 0;
             self.classes[index].held_for_room = false;
-            while let Some(message) = self.classes[index].pop_held() {
-                let sender = message.receipt.door;
+            while let Some((place, message)) = self.classes[index].held.first_from(from) {
+                let (sender, bytes) = (message.receipt.door, message.memory_bytes());
+                let waits = !self.classes[index].held.is_first_of_topic(place, message);
                 let share = share_max(sender, &self.classes[index].settings);
-                let bytes = message.memory_bytes();
-                let topic = message.body.topic_bytes();
-                let waits = behind.contains(&sender) || topics.contains(topic);
-                while !waits && self.over_share(&message, bytes, share) && self.unload_front(index)
-                {
-                }
-                if waits || self.over_share(&message, bytes, share) {
-                    behind.insert(sender);
-                    topics.insert(Box::<[u8]>::from(topic));
-                    kept.push_back(message);
+                while !waits
+                    && self.over_share(index, sender, bytes, share)
+                    && self.unload_front(index)
+                {}
+                if waits || self.over_share(index, sender, bytes, share) {
+                    from = place + 1;
                     continue;
                 }
+                let Some(message) = self.classes[index].held.take(place) else {
+                    break;
+                };
                 if let Admission::Full(message) = self.admit(message, share, now, ends) {
-                    self.classes[index].unpop_held(*message);
+                    self.classes[index].held.put_back(place, *message);
                     self.classes[index].held_for_room = true;
                     break;
                 }
                 admitted(sender);
-            }
-            while let Some(message) = kept.pop_back() {
-                self.classes[index].unpop_held(message);
             }
         }
     }
@@ -207,7 +210,7 @@ impl Queues {
     pub fn withdraw(&mut self, sender: DoorId, until: Tick) -> Vec<Message> {
         let queues = self.classes.iter_mut();
         queues
-            .flat_map(|queue| queue.withdraw(sender, until))
+            .flat_map(|queue| queue.held.withdraw(sender, until))
             .collect()
     }
 
@@ -270,8 +273,8 @@ impl Queues {
                 queue.release(&message, &mut self.budget);
                 all.push(message);
             }
-            while let Some(message) = queue.pop_held() {
-                all.push(message);
+            while let Some((place, _)) = queue.held.first_from(0) {
+                all.extend(queue.held.take(place));
             }
         }
         all
@@ -376,29 +379,33 @@ impl Queues {
         self.classes[class.index()].has_room(bytes) && self.budget.fits(class, bytes_with_index)
     }
 
-    fn over_share(&self, message: &Message, bytes: u64, share_max: u64) -> bool {
-        let queue = &self.classes[message.class.index()];
-        let client = message.receipt.door;
-        queue.clients.over_share(client, bytes, share_max)
+    fn over_share(&self, index: usize, client: DoorId, bytes: u64, share_max: u64) -> bool {
+        let clients = &self.classes[index].clients;
+        clients.over_share(client, bytes, share_max)
     }
 
-    /// Lets something of the message's own client give way: older values of its keys, else its oldest
-    /// message, which is on disk perhaps. False when nothing may.
+    /// Lets something of the message's own client give way: its oldest message in memory, if that is on
+    /// disk, else older values of its keys, else its oldest message. What others have in memory stays
+    /// there. False when nothing may.
     fn make_room_of_its_own(&mut self, message: &Message, now: Tick, ends: &mut Ends) -> bool {
-        let index = message.class.index();
+        let (index, client) = (message.class.index(), message.receipt.door);
+        let queue = &mut self.classes[index];
+        if queue.settings.delivery == Delivery::Guaranteed {
+            // It keeps its order: what is behind the client's oldest waits for that, wherever it is.
+            return self.unload_front(index);
+        }
+        if let Some(oldest) = queue.unload_oldest_of(client) {
+            self.give_up(&oldest);
+            return true;
+        }
         if self.coalesce(index, now, ends) {
             return true;
         }
         if !self.classes[index].drops_oldest() {
             return false;
         }
-        match self.classes[index].take_oldest_of(message.receipt.door) {
-            Some(oldest) if self.classes[index].is_on_disk(&oldest) => {
-                self.give_up(&oldest);
-                true
-            }
-            oldest => self.shed(index, oldest, now, ends),
-        }
+        let oldest = self.classes[index].take_oldest_of(client);
+        self.shed(index, oldest, now, ends)
     }
 
     /// Lets something give way for a message of so many bytes, or, with 0, for what is there already: what

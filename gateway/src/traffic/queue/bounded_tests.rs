@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::WhenFull;
 use super::super::class::SPARE_MESSAGES_MAX;
 use super::*;
 use crate::traffic::message::sample;
@@ -203,6 +204,39 @@ fn does_a_mad_client_give_up_its_own_oldest_and_leave_the_others_alone() {
     assert_eq!(pop_all(&mut queues, 1), [1, 19_998, 19_999, 20_000]);
 }
 
+/// The others' messages would be read back from disk behind what is live, for nothing: its share is not
+/// made smaller by that.
+#[test]
+fn does_a_mad_client_push_nobody_else_out_of_memory_to_disk() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let normal = ClassSettings {
+            when_full,
+            ..class("normal", Delivery::Buffered, 1 << 20)
+        };
+        let first = class("critical", Delivery::Guaranteed, 1 << 20);
+        let mut queues = Queues::new(&[first, normal], 1 << 20, PressureSettings::MEMORY);
+        let mut ends = Vec::new();
+        for (sequence, client) in [(1, 7), (2, 3), (3, 7), (4, 3)] {
+            assert!(admit(
+                &mut queues,
+                message(1, "t", sequence, client),
+                &mut ends
+            ));
+        }
+        for index in 0..4 {
+            let place = Position::new(1, index);
+            let class = queues.class_mut(ClassId(1));
+            class.write_first(|message| message.spooled = Some(place));
+        }
+        let flood = message(1, "t", 5, 3);
+        let admission = queues.admit(flood, 2 * bytes(), Tick::ZERO, &mut ends);
+        assert!(matches!(admission, Admission::Admitted));
+        assert_eq!(queues.take_unloaded(), [(ClassId(1), Position::new(1, 1))]);
+        assert!(ends.is_empty(), "{ends:?}");
+        assert_eq!(pop_all(&mut queues, 1), [1, 3, 4, 5]);
+    }
+}
+
 #[test]
 fn does_an_expired_message_end_as_such_and_send_none_in_its_place() {
     let mut queues = three(1 << 20, 1 << 20);
@@ -237,6 +271,80 @@ fn is_what_its_share_kept_back_let_in_when_the_disk_has_the_rest() {
         queues.class_mut(ClassId(0)).set_unsafe_from(unsafe_from);
         queues.readmit(Tick::ZERO, |_, _| share, |_| {}, &mut ends);
         assert_eq!(queues.class(ClassId(0)).held(), held);
+    }
+}
+
+/// A sender that holds much must not cost each turn of all others.
+#[test]
+fn is_no_more_looked_at_of_what_is_held_than_the_first_of_each_sender() {
+    let mut queues = three(1 << 20, 1 << 20);
+    let mut ends = Vec::new();
+    let share = bytes();
+    for client in [0, 1] {
+        let own = message(0, &format!("t/{client}"), 0, client);
+        assert!(admit(&mut queues, own, &mut ends));
+    }
+    for sequence in 1..=10_000 {
+        let client = u32::from(sequence > 9_990);
+        let message = message(0, &format!("t/{client}"), sequence, client);
+        queues.hold(message, share);
+    }
+    let looks = std::cell::Cell::new(0);
+    let share_max = |door: DoorId, _: &ClassSettings| {
+        looks.set(looks.get() + 1);
+        if door.index == 0 { share } else { u64::MAX }
+    };
+    let mut admitted = 0;
+    queues.readmit(Tick::ZERO, share_max, |_| admitted += 1, &mut ends);
+    assert_eq!((admitted, looks.get()), (10, 11));
+    assert_eq!(queues.class(ClassId(0)).held(), 9_990);
+}
+
+proptest! {
+    /// Whatever gives way when: what was held gets in in the order of receipt, of each sender and topic.
+    #[test]
+    fn does_what_was_held_get_in_in_order(
+        comes in prop::collection::vec((0..3_u32, 0..3_u8), 1..60),
+        rounds in prop::collection::vec((0..8_u64, 0..8_u64, 0..8_u64, 0..40_usize), 1..8),
+        gone in prop::option::of((0..3_u32, 0..60_u64)),
+    ) {
+        let mut queues = three(1 << 20, 1 << 20);
+        let (mut ends, mut out) = (Vec::new(), Vec::new());
+        for (sequence, (client, topic)) in (1..).zip(&comes) {
+            let mut message = message(0, &topic.to_string(), sequence, *client);
+            message.received = Tick::from_micros(sequence);
+            queues.hold(message, u64::MAX);
+        }
+        if let Some((index, until)) = gone {
+            let sender = DoorId { index, generation: 0 };
+            for message in queues.withdraw(sender, Tick::from_micros(until)) {
+                assert!(message.receipt.door == sender && message.sequence <= until);
+                out.push(message.sequence);
+            }
+        }
+        let withdrawn = out.len();
+        for (a, b, c, pops) in rounds.into_iter().chain([(100, 100, 100, 100)]) {
+            let share = |door: DoorId, _: &ClassSettings| [a, b, c][door.index as usize] * bytes();
+            queues.readmit(Tick::ZERO, share, |_| {}, &mut ends);
+            for _ in 0..pops {
+                let Some(message) = queues.pop(ClassId(0), Tick::ZERO, &mut ends) else {
+                    break;
+                };
+                queues.release(&message);
+                out.push(message.sequence);
+            }
+        }
+        prop_assert_eq!(queues.class(ClassId(0)).held_bytes(), 0);
+        let mut all = out.clone();
+        all.sort_unstable();
+        prop_assert!(all.into_iter().eq(1..=comes.len() as u64));
+        let of = |sequence: u64| comes[sequence as usize - 1];
+        for (index, earlier) in out.iter().enumerate().skip(withdrawn) {
+            for later in &out[index..] {
+                let (a, b) = (of(*earlier), of(*later));
+                prop_assert!(a.0 != b.0 && a.1 != b.1 || earlier <= later);
+            }
+        }
     }
 }
 

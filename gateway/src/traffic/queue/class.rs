@@ -4,9 +4,6 @@
 
 mod latest;
 
-use std::borrow::Borrow;
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
 use std::time::Duration;
 
 use super::super::fingerprint::Fingerprint;
@@ -15,6 +12,7 @@ use super::super::spool::Position;
 use super::budget::Budget;
 use super::clients::Clients;
 use super::coalesce::{Places, Seen};
+use super::held::Held;
 use super::pressure::{Level, Pressure, Signs};
 use super::row::Row;
 use super::spared::Spared;
@@ -40,13 +38,8 @@ pub struct ClassQueue {
     seen: Seen,
     /// What coalescing spares the uplink, since it began.
     spared: Spared,
-    /// Guaranteed messages without room, in order of receipt; not part of the budget.
-    pub(super) held: VecDeque<Message>,
-    /// How many of them each sender has, and how many each topic: what comes later of either waits behind.
-    /// By id, since a sender that left still has its place.
-    held_by: HashMap<DoorId, usize>,
-    held_topics: HashMap<Box<[u8]>, usize>,
-    pub(super) held_bytes: u64,
+    /// Guaranteed messages without room.
+    pub(super) held: Held,
     pub(super) held_for_room: bool,
     /// Bytes of what was admitted and has not ended, in flight included.
     pub(super) bytes: u64,
@@ -63,7 +56,8 @@ pub struct ClassQueue {
 const FIRST_POSITION: u64 = 1 << 63;
 
 impl ClassQueue {
-    pub(super) fn new(settings: ClassSettings) -> Self {
+    /// Empty; `seen_bytes_max` bounds what it remembers of keys on disk.
+    pub(super) fn new(settings: ClassSettings, seen_bytes_max: u64) -> Self {
         Self {
             spared: Spared::new(settings.pressure.stay, Tick::ZERO),
             pressure: Pressure::new(settings.pressure),
@@ -75,11 +69,8 @@ impl ClassQueue {
             front: FIRST_POSITION,
             clients: Clients::default(),
             places: None,
-            seen: Seen::default(),
-            held: VecDeque::new(),
-            held_by: HashMap::new(),
-            held_topics: HashMap::new(),
-            held_bytes: 0,
+            seen: Seen::new(seen_bytes_max),
+            held: Held::default(),
             held_for_room: false,
             bytes: 0,
             unwritten: FIRST_POSITION,
@@ -114,22 +105,20 @@ impl ClassQueue {
 
     /// Messages that are held.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub const fn held(&self) -> usize {
         self.held.len()
     }
 
     /// Whether this message waits behind what is held of its sender, or by whomever of its topic.
     #[must_use]
     pub fn holds_before(&self, message: &Message) -> bool {
-        !self.held.is_empty()
-            && (self.held_by.contains_key(&message.receipt.door)
-                || self.held_topics.contains_key(message.body.topic_bytes()))
+        self.held.is_before(message)
     }
 
     /// Bytes of what is held.
     #[must_use]
     pub const fn held_bytes(&self) -> u64 {
-        self.held_bytes
+        self.held.bytes()
     }
 
     /// Bytes of what was admitted and has not ended, in flight included.
@@ -329,15 +318,31 @@ impl ClassQueue {
 
     /// Takes the oldest waiting message of one client out of the queue.
     pub(super) fn take_oldest_of(&mut self, client: DoorId) -> Option<Message> {
-        while let Some(position) = self.clients.take_oldest(client) {
+        let position = self.oldest_of(client)?;
+        self.clients.take_oldest(client);
+        let message = self.take(position);
+        self.drop_empty_front();
+        self.tidy();
+        message
+    }
+
+    /// Likewise, if it is on disk.
+    pub(super) fn unload_oldest_of(&mut self, client: DoorId) -> Option<Message> {
+        let index = self.oldest_of(client)?.checked_sub(self.front)? as usize;
+        let message = self.waiting.get(index)?.as_ref()?;
+        self.is_on_disk(message).then_some(())?;
+        self.take_oldest_of(client)
+    }
+
+    /// Where the oldest waiting message of one client stands.
+    fn oldest_of(&mut self, client: DoorId) -> Option<u64> {
+        while let Some(position) = self.clients.oldest(client) {
             let slot = position.checked_sub(self.front).map(|index| index as usize);
             let there = slot.and_then(|index| self.waiting.get(index)?.as_ref());
             if there.is_some_and(|message| message.receipt.door == client) {
-                let message = self.take(position);
-                self.drop_empty_front();
-                self.tidy();
-                return message;
+                return Some(position);
             }
+            self.clients.take_oldest(client);
         }
         None
     }
@@ -443,64 +448,11 @@ impl ClassQueue {
         }
     }
 
-    pub(super) fn hold(&mut self, message: Message) {
-        self.count_held(&message);
-        self.held.push_back(message);
-    }
-
-    pub(super) fn pop_held(&mut self) -> Option<Message> {
-        let message = self.held.pop_front()?;
-        self.held_bytes -= message.memory_bytes();
-        uncount(&mut self.held_by, &message.receipt.door);
-        uncount(&mut self.held_topics, message.body.topic_bytes());
-        Some(message)
-    }
-
-    pub(super) fn unpop_held(&mut self, message: Message) {
-        self.count_held(&message);
-        self.held.push_front(message);
-    }
-
-    fn count_held(&mut self, message: &Message) {
-        self.held_bytes += message.memory_bytes();
-        *self.held_by.entry(message.receipt.door).or_default() += 1;
-        let topic = Box::from(message.body.topic_bytes());
-        *self.held_topics.entry(topic).or_default() += 1;
-    }
-
-    /// Takes out what is held of one sender and was received until then.
-    pub(super) fn withdraw(&mut self, sender: DoorId, until: Tick) -> Vec<Message> {
-        let mut gone = Vec::new();
-        for _ in 0..self.held.len() {
-            let Some(message) = self.pop_held() else {
-                break;
-            };
-            if message.receipt.door == sender && message.received <= until {
-                gone.push(message);
-            } else {
-                self.hold(message);
-            }
-        }
-        gone
-    }
-
     pub(super) fn release(&mut self, message: &Message, budget: &mut Budget) {
         let bytes = message.memory_bytes();
         self.bytes -= bytes.min(self.bytes);
         self.clients.vacate(message.receipt.door, bytes);
         budget.give_back(bytes);
-    }
-}
-
-fn uncount<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
-    counts: &mut HashMap<K, usize>,
-    key: &Q,
-) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
     }
 }
 

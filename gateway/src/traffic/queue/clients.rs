@@ -79,7 +79,13 @@ impl Clients {
         }
     }
 
-    /// Where its oldest message waits, or waited; the place is forgotten.
+    /// Where its oldest message waits, or waited.
+    #[must_use]
+    pub fn oldest(&self, id: DoorId) -> Option<u64> {
+        self.get(id)?.places.front().copied()
+    }
+
+    /// Likewise; the place is forgotten.
     pub fn take_oldest(&mut self, id: DoorId) -> Option<u64> {
         let places = &mut self.slot(id)?.places;
         let place = places.pop_front()?;

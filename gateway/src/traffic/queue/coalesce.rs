@@ -59,19 +59,33 @@ impl Places {
 
 /// The keys of which a value came while older ones may stand on disk: those are worth nothing any more,
 /// and must not follow it. It notes from the start on, for what earlier starts left is not known yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
     secret: Secret,
     keys: ByFingerprint<()>,
+    keys_max: usize,
     forgotten: u64,
     rests: bool,
 }
 
-/// Keys that are remembered so, in one class: 64 times the topics of a large site, in 3 MB. Of further ones
-/// old values may follow new ones, marked as replayed.
+/// Keys that are remembered so, in one class, where memory allows: 64 times the topics of a large site, in
+/// 3 MB. Of further ones old values may follow new ones, marked as replayed.
 const SEEN_MAX: usize = 64 * 1024;
 
 impl Seen {
+    /// No key yet; what is remembered takes so many bytes at most.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        let keys = bytes_max / entry_bytes::<()>() as u64;
+        Self {
+            secret: Secret::default(),
+            keys: ByFingerprint::default(),
+            keys_max: usize::try_from(keys).unwrap_or(SEEN_MAX).min(SEEN_MAX),
+            forgotten: 0,
+            rests: false,
+        }
+    }
+
     /// What a message's key is called here; `None` while nothing is noted.
     #[must_use]
     pub fn print(&self, message: &Message) -> Option<Fingerprint> {
@@ -80,7 +94,7 @@ impl Seen {
 
     /// A value of this key came.
     pub fn note(&mut self, key: Fingerprint) {
-        if self.keys.len() < SEEN_MAX || self.keys.contains_key(&key) {
+        if self.keys.len() < self.keys_max || self.keys.contains_key(&key) {
             self.keys.insert(key, ());
         } else {
             self.forgotten += 1;

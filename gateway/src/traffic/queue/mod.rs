@@ -7,6 +7,7 @@ pub mod budget;
 pub mod class;
 pub mod clients;
 pub mod coalesce;
+pub mod held;
 pub mod pressure;
 pub mod row;
 pub mod spared;

@@ -256,6 +256,32 @@ fn does_memory_stay_bounded_when_no_key_comes_twice() {
     assert!(ends.iter().all(|(_, end)| *end == Outcome::Shed));
 }
 
+/// As long as the disk is not looked through, all keys are noted.
+#[test]
+fn is_what_is_remembered_of_keys_pressure_by_itself() {
+    let memory = 1 << 20;
+    let classes = [
+        class("critical", Delivery::Guaranteed, memory),
+        class("values", Delivery::Latest, memory),
+        class("low", Delivery::Latest, memory),
+    ];
+    let mut queues = queues(&classes, memory);
+    for class in [1, 2] {
+        let seen = queues.class_mut(ClassId(class)).seen();
+        for sequence in 0..50_000 {
+            let message = message(class, &format!("t/{sequence}"), sequence, Tick::START);
+            let key = seen.print(&message).unwrap();
+            seen.note(key);
+        }
+        assert!(seen.forgotten() > 0);
+    }
+    assert!(queues.index_bytes() <= memory / 16);
+    assert!(queues.index_bytes() > memory / 20);
+    let mut ends = Vec::new();
+    queues.observe(Tick::START, &mut ends);
+    assert_eq!(queues.pressure().level(), Level::Calm);
+}
+
 #[test]
 fn does_a_class_that_drops_the_newest_refuse_what_comes_and_keep_what_waits() {
     for delivery in [Delivery::Buffered, Delivery::Latest] {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::super::classify::Pointer;
-use super::super::fingerprint::{ByFingerprint, Secret};
+use super::super::fingerprint::{ByFingerprint, Secret, entry_bytes};
 use super::super::message::{Body, DoorId, Message, Receipt, Tick, WallTime};
 use super::coalesce::key_of;
 
-/// Keys of one class of which something is summed up at once, at some 170 bytes each. It is no more than
+/// Keys of one class of which something is summed up at once, where memory allows. It is no more than
 /// values wait, but for keys whose value was given up; of further ones nothing is summed up, and counted.
 pub const KEYS_MAX: usize = 64 * 1024;
 
@@ -73,15 +73,18 @@ pub struct Summaries {
     settings: SummarySettings,
     secret: Secret,
     by_key: ByFingerprint<Figures>,
+    keys_max: usize,
     unreadable: u64,
     forgotten: u64,
 }
 
 impl Summaries {
-    /// Nothing is summed up yet.
+    /// Nothing is summed up yet. It takes at most so many bytes.
     #[must_use]
-    pub fn new(settings: SummarySettings) -> Self {
+    pub fn new(settings: SummarySettings, bytes_max: u64) -> Self {
+        let keys_max = bytes_max / entry_bytes::<Figures>() as u64;
         Self {
+            keys_max: usize::try_from(keys_max).unwrap_or(KEYS_MAX).min(KEYS_MAX),
             settings,
             secret: Secret::default(),
             by_key: ByFingerprint::default(),
@@ -99,7 +102,7 @@ impl Summaries {
         let key = self.secret.print(key_of(message));
         if let Some(figures) = self.by_key.get_mut(&key) {
             figures.add(number, message.received);
-        } else if self.by_key.len() < KEYS_MAX {
+        } else if self.by_key.len() < self.keys_max {
             let figures = Figures::of(number, message.received);
             self.by_key.insert(key, figures);
         } else {

@@ -8,11 +8,12 @@ use super::*;
 use crate::traffic::message::sample;
 
 fn summaries(of: &[Figure]) -> Summaries {
-    Summaries::new(SummarySettings {
+    let settings = SummarySettings {
         value: Pointer::parse("/a~1b/0").unwrap(),
         of: of.to_vec(),
         topic: "s/{topic}".to_owned(),
-    })
+    };
+    Summaries::new(settings, u64::MAX)
 }
 
 fn value(topic: &str, number: impl std::fmt::Display, seconds: u64) -> Message {
@@ -89,6 +90,21 @@ fn are_more_keys_than_there_is_room_for_counted() {
     }
     assert_eq!(summaries.by_key.len(), KEYS_MAX);
     assert_eq!(summaries.forgotten(), 5);
+}
+
+#[test]
+fn are_fewer_keys_summed_up_where_there_is_little_memory() {
+    let bytes_max = 64 * 1024;
+    let mut summaries = Summaries::new(summaries(&all()).settings, bytes_max);
+    for number in 0..KEYS_MAX {
+        summaries.note(&value(&number.to_string(), 1, 1));
+    }
+    let keys = summaries.by_key.len();
+    assert!(
+        keys > 300 && keys * size_of::<Figures>() < 64 * 1024,
+        "{keys}"
+    );
+    assert_eq!(summaries.forgotten(), (KEYS_MAX - keys) as u64);
 }
 
 #[test]

@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::super::fingerprint::{ByFingerprint, Fingerprint, Secret};
+use super::super::fingerprint::{ByFingerprint, Fingerprint, Secret, entry_bytes};
 use super::super::message::{DoorId, Message, Tick};
 use super::coalesce::{key_of, supersede};
 
-/// Keys of one class whose periods are known at once, at some 120 bytes each: more than a site has
-/// topics. Beyond, the oldest period ends early, and is counted.
+/// Keys of one class whose periods are known at once, where memory allows: more than a site has topics.
+/// Beyond, the oldest period ends early, and is counted.
 pub const KEYS_MAX: usize = 128 * 1024;
 
 /// Without values, room is kept for this many keys and the rest given back, so that memory after a crowd of
@@ -23,6 +23,7 @@ const SPARE_KEYS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Periods {
     length: Duration,
+    keys_max: usize,
     secret: Secret,
     /// When the period of a key ends.
     running: ByFingerprint<Tick>,
@@ -32,11 +33,16 @@ pub struct Periods {
 }
 
 impl Periods {
-    /// None has begun; each is this long.
+    /// What a key takes, in bytes: a queue of ends doubles.
+    const KEY_BYTES: usize = entry_bytes::<Tick>() + 2 * size_of::<(Tick, Fingerprint)>();
+
+    /// None has begun; each is this long. At most so many are known at once; at least one.
     #[must_use]
-    pub fn new(length: Duration) -> Self {
+    pub fn new(length: Duration, keys_max: u64) -> Self {
+        let keys_max = usize::try_from(keys_max).unwrap_or(KEYS_MAX);
         Self {
             length,
+            keys_max: keys_max.clamp(1, KEYS_MAX),
             secret: Secret::default(),
             running: ByFingerprint::default(),
             ends: VecDeque::new(),
@@ -59,7 +65,7 @@ impl Periods {
     /// Begins a period of the key at `at`. Gives the key whose period ends early for it, if one must.
     pub fn begin(&mut self, key: Fingerprint, at: Tick) -> Option<Fingerprint> {
         let mut early = None;
-        if self.ends.len() >= KEYS_MAX
+        if self.ends.len() >= self.keys_max
             && let Some((end, oldest)) = self.ends.pop_front()
         {
             early = self.end(oldest, end).filter(|oldest| *oldest != key);
@@ -119,7 +125,7 @@ impl Periods {
 pub struct Every {
     periods: Periods,
     /// The newest value of each key that waits for its period's end.
-    parked: ByFingerprint<Message>,
+    parked: ByFingerprint<Box<Message>>,
     parked_bytes: u64,
     /// Values whose periods ended early.
     early: Vec<Message>,
@@ -138,11 +144,12 @@ pub enum Passage {
 }
 
 impl Every {
-    /// Nothing has passed yet.
+    /// Nothing has passed yet. The values themselves not counted, it takes at most so many bytes.
     #[must_use]
-    pub fn new(period: Duration) -> Self {
+    pub fn new(period: Duration, bytes_max: u64) -> Self {
+        let key_bytes = Periods::KEY_BYTES + entry_bytes::<Box<Message>>();
         Self {
-            periods: Periods::new(period),
+            periods: Periods::new(period, bytes_max / key_bytes as u64),
             parked: ByFingerprint::default(),
             parked_bytes: 0,
             early: Vec::new(),
@@ -161,7 +168,7 @@ impl Every {
         }
         let Some(parked) = self.parked.get_mut(&key) else {
             self.parked_bytes += message.memory_bytes();
-            self.parked.insert(key, message);
+            self.parked.insert(key, Box::new(message));
             return Passage::Parked;
         };
         // What was sent and comes back is older than what waits meanwhile.
@@ -190,7 +197,7 @@ impl Every {
     /// All values that wait: their periods end now.
     pub fn take_all(&mut self) -> Vec<Message> {
         self.parked_bytes = 0;
-        let parked = self.parked.drain().map(|(_, message)| message);
+        let parked = self.parked.drain().map(|(_, message)| *message);
         self.early.drain(..).chain(parked).collect()
     }
 
@@ -233,7 +240,7 @@ impl Every {
     }
 
     fn take(&mut self, key: Fingerprint) -> Option<Message> {
-        let message = self.parked.remove(&key)?;
+        let message = *self.parked.remove(&key)?;
         self.parked_bytes -= message.memory_bytes();
         Some(message)
     }
@@ -254,11 +261,11 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// Nothing is kept yet.
+    /// Nothing is kept yet. The values themselves not counted, it takes at most so many bytes.
     #[must_use]
-    pub fn new(period: Duration) -> Self {
+    pub fn new(period: Duration, bytes_max: u64) -> Self {
         Self {
-            periods: Periods::new(period),
+            periods: Periods::new(period, bytes_max / Periods::KEY_BYTES as u64),
             kept: VecDeque::new(),
             kept_bytes: 0,
             unwritten: 0,

@@ -44,7 +44,7 @@ fn turn(every: &mut Every, tenths: u64, out: &mut Out) {
 
 #[test]
 fn does_a_quiet_key_go_at_once_and_its_newest_value_at_the_end_of_the_period() {
-    let (mut every, mut out) = (Every::new(PERIOD), Out::new());
+    let (mut every, mut out) = (Every::new(PERIOD, u64::MAX), Out::new());
     let mut superseded = 0;
     for tenths in 0..=250 {
         turn(&mut every, tenths, &mut out);
@@ -63,7 +63,7 @@ fn does_a_quiet_key_go_at_once_and_its_newest_value_at_the_end_of_the_period() {
 
 #[test]
 fn does_what_was_sent_and_comes_back_not_take_the_place_of_what_is_newer() {
-    let (mut every, mut out) = (Every::new(PERIOD), Out::new());
+    let (mut every, mut out) = (Every::new(PERIOD, u64::MAX), Out::new());
     assert!(pass(&mut every, value(1, 1, 0), 0, &mut out).is_none());
     assert!(pass(&mut every, value(1, 2, 1), 1, &mut out).is_none());
     let older = pass(&mut every, value(1, 1, 0), 2, &mut out).unwrap();
@@ -74,7 +74,7 @@ fn does_what_was_sent_and_comes_back_not_take_the_place_of_what_is_newer() {
 
 #[test]
 fn are_more_keys_than_are_known_let_through_early_and_counted() {
-    let (mut every, mut out) = (Every::new(PERIOD), Out::new());
+    let (mut every, mut out) = (Every::new(PERIOD, u64::MAX), Out::new());
     assert!(pass(&mut every, value(1, 1, 0), 0, &mut out).is_none());
     assert!(pass(&mut every, value(1, 2, 0), 0, &mut out).is_none());
     for number in 0..KEYS_MAX as u64 {
@@ -91,8 +91,31 @@ fn are_more_keys_than_are_known_let_through_early_and_counted() {
 }
 
 #[test]
+fn are_fewer_keys_known_where_there_is_little_memory() {
+    let bytes_max = 64 * 1024;
+    let (mut every, mut curve) = (Every::new(PERIOD, bytes_max), Curve::new(PERIOD, bytes_max));
+    for number in 0..KEYS_MAX as u64 {
+        let mut message = value(0, number, 1);
+        message.key = Some(format!("key {number}").into());
+        assert!(curve.takes(&mut message));
+        assert!(matches!(every.pass(message, at(1)), Passage::Open(_)));
+    }
+    for (periods, entry) in [
+        (&every.periods, size_of::<(Fingerprint, Box<Message>)>()),
+        (&curve.periods, 0),
+    ] {
+        let ends = periods.ends.capacity() * size_of::<(Tick, Fingerprint)>();
+        let running = periods.running.len() * size_of::<(Fingerprint, Tick)>();
+        let bytes = ends + running + periods.running.len() * entry;
+        assert!(bytes as u64 <= bytes_max, "{bytes}");
+        assert!(periods.running.len() > 300, "{}", periods.running.len());
+        assert!(periods.forgotten() > 0);
+    }
+}
+
+#[test]
 fn does_the_one_that_waited_longest_give_way() {
-    let (mut every, mut out) = (Every::new(PERIOD), Out::new());
+    let (mut every, mut out) = (Every::new(PERIOD, u64::MAX), Out::new());
     for key in [3, 1, 2] {
         let tenths = u64::from(key);
         for sequence in [0, 10] {
@@ -139,7 +162,7 @@ fn does_the_disk_get_one_value_of_a_key_for_each_period() {
     let tenths: Vec<u64> = (0..350).collect();
     let expected = [(0, 1), (100, 100), (200, 100), (300, 100)];
     for at_once in [false, true] {
-        let (kept, newest) = curve(&mut Curve::new(PERIOD), 1, &tenths, at_once);
+        let (kept, newest) = curve(&mut Curve::new(PERIOD, u64::MAX), 1, &tenths, at_once);
         assert_eq!(kept, expected);
         assert_eq!(newest, 50);
     }
@@ -147,7 +170,7 @@ fn does_the_disk_get_one_value_of_a_key_for_each_period() {
 
 #[test]
 fn is_what_the_disk_does_not_take_given_back_and_what_is_safe_let_go() {
-    let mut curve = Curve::new(PERIOD);
+    let mut curve = Curve::new(PERIOD, u64::MAX);
     for sequence in 1..=3 {
         curve.keep(value(1, sequence, 0));
     }
@@ -174,7 +197,7 @@ proptest! {
     fn is_nothing_lost_uncounted_and_does_the_last_value_go_out(
         waits in prop::collection::vec((0..40_u64, 0..4_u8), 1..200)
     ) {
-        let (mut every, mut out) = (Every::new(PERIOD), Out::new());
+        let (mut every, mut out) = (Every::new(PERIOD, u64::MAX), Out::new());
         let (mut now, mut last, mut came) = (0, BTreeMap::new(), BTreeMap::<String, u32>::new());
         for (sequence, (wait, key)) in (1..).zip(waits) {
             for _ in 0..wait {
@@ -209,7 +232,7 @@ proptest! {
         for index in 1..tenths.len() {
             tenths[index] += tenths[index - 1];
         }
-        let (kept, newest) = curve(&mut Curve::new(PERIOD), 7, &tenths, at_once);
+        let (kept, newest) = curve(&mut Curve::new(PERIOD, u64::MAX), 7, &tenths, at_once);
         prop_assert!(kept.windows(2).all(|two| two[0].0 + 100 <= two[1].0));
         let stands: u32 = kept.iter().map(|(_, stands_for)| stands_for).sum();
         prop_assert_eq!(stands + newest, u32::try_from(tenths.len()).unwrap() + 1);

@@ -23,8 +23,8 @@ pub const BRAKE_MAX: Duration = Duration::from_millis(30);
 /// A class of which this part of its bound is not on disk brakes its lane while the disk works: as fast
 /// as that takes it is fast enough.
 const UNWRITTEN_DIVISOR: u64 = 8;
-/// What may be held of the first class, and of the rest, as a part of the memory: beyond it the lane
-/// is not drained until room is made or `hold_max` closes a sender.
+/// What may be held of the first class, and of the rest, as a part of the memory: beyond it no more of
+/// these classes is taken in until room is made or `hold_max` closes a sender.
 const HELD_DIVISOR: u64 = 4;
 
 impl Relay {
@@ -36,14 +36,17 @@ impl Relay {
             && !self.outruns_disk(ClassId::FIRST, now)
     }
 
-    /// Whether the lane of the rest may be drained now, this being its first batch.
+    /// Whether a batch of the lane of the rest may be taken in now: not one that brings more of a class
+    /// of which messages are held while much is, or of one that outruns the disk, nor while the brake
+    /// keeps its sender.
     #[must_use]
     pub fn takes_rest(&self, batch: &Batch, now: Tick) -> bool {
-        if self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR {
-            return false;
-        }
-        let mut rest = self.class_ids().skip(1);
-        if rest.any(|class| self.outruns_disk(class, now)) {
+        let much_held = self.held_bytes(false) > self.memory_bytes_max / HELD_DIVISOR;
+        let waits = |class: ClassId| {
+            much_held && self.queues.class(class).held() > 0 || self.outruns_disk(class, now)
+        };
+        let mut waiting = self.class_ids().skip(1).filter(|class| waits(*class));
+        if waiting.any(|class| batch.brings(class)) {
             return false;
         }
         let buffered = |queue: &&ClassQueue| queue.settings().delivery == Delivery::Buffered;

@@ -8,7 +8,7 @@ use super::super::message::{ClassId, Message, Tick};
 use super::super::queue::{ClassSettings, Delivery};
 use super::super::settle::Outcome;
 use super::super::snapshot::{QueueSnapshot, Source};
-use super::super::spool::append::{Appending, BUFFERED_COMMIT, Closed};
+use super::super::spool::append::{Appending, BUFFERED_COMMIT};
 use super::super::spool::replay::{Backlog, Next};
 use super::super::spool::store::Figures;
 use super::super::spool::{DiskHealth, Position, SpoolCommand, SpoolPolicy, dead_log};
@@ -261,8 +261,7 @@ impl Spooling {
 
     /// Closes a class's block; says whether something is to be written.
     pub(super) fn close(&mut self, class: ClassId, now: Tick) -> bool {
-        let Some(Closed::Full(block, settled)) = self.classes[class.index()].appending.close()
-        else {
+        let Some((block, settled)) = self.classes[class.index()].appending.close() else {
             return false;
         };
         self.commands.push_back(SpoolCommand::Append(block));

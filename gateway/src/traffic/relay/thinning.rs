@@ -13,11 +13,14 @@ use super::super::queue::thin::{Curve, Every, Passage};
 use super::super::settle::Outcome;
 use super::Relay;
 
-/// Of what a class may have in memory, the part that waits for periods to end. Beyond, the one that has
-/// waited longest is shed, so that new keys find room.
+/// Of what a class may have in memory, and of what all classes together may, the part that waits for
+/// periods to end: nothing gives way there for what is more urgent. Beyond, the one that has waited
+/// longest is shed, so that new keys find room.
 const PARKED_DIVISOR: u64 = 2;
 /// Likewise the part that is on its way to the disk. Beyond, what is superseded is not kept.
 const KEPT_DIVISOR: u64 = 4;
+/// What all that is known of keys here (periods, figures) may take, as a part of the memory and beside it.
+const KEYS_DIVISOR: u64 = 8;
 /// How often it is said that a summary finds no number.
 const TELL_EVERY: Duration = Duration::from_secs(600);
 
@@ -25,6 +28,9 @@ const TELL_EVERY: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Thinning {
     classes: Vec<Option<Box<ClassThinning>>>,
+    /// The most that may wait in one class for its period's end, and on its way to the disk, in bytes.
+    parked_bytes_max: u64,
+    kept_bytes_max: u64,
     /// When the last turn was, on both clocks.
     turned: (Tick, WallTime),
 }
@@ -43,13 +49,22 @@ struct ClassThinning {
 impl Thinning {
     /// Nothing is thinned yet.
     #[must_use]
-    pub fn new(classes: &[ClassSettings]) -> Self {
+    pub fn new(classes: &[ClassSettings], memory_bytes_max: u64) -> Self {
+        let count = |asked: fn(&ClassSettings) -> bool| {
+            let count = classes.iter().filter(|class| asked(class)).count();
+            count as u64
+        };
+        let every = count(|class| class.every.is_some());
+        let thin = count(|class| class.thin.is_some());
+        let tables = every + thin + count(|class| class.summary.is_some());
+        let keys_bytes_max = memory_bytes_max / KEYS_DIVISOR / tables.max(1);
         let class = |class: &ClassSettings| {
+            let summaries = class.summary.clone();
             let thinning = ClassThinning {
-                every: class.every.map(Every::new),
-                curve: class.thin.map(Curve::new),
+                every: class.every.map(|period| Every::new(period, keys_bytes_max)),
+                curve: class.thin.map(|period| Curve::new(period, keys_bytes_max)),
                 open: false,
-                summaries: class.summary.clone().map(Summaries::new),
+                summaries: summaries.map(|summary| Summaries::new(summary, keys_bytes_max)),
                 told: (0, Tick::ZERO),
             };
             let any = class.every.is_some() || class.thin.is_some() || class.summary.is_some();
@@ -57,6 +72,8 @@ impl Thinning {
         };
         Self {
             classes: classes.iter().map(class).collect(),
+            parked_bytes_max: memory_bytes_max / PARKED_DIVISOR / every.max(1),
+            kept_bytes_max: memory_bytes_max / KEPT_DIVISOR / thin.max(1),
             turned: (Tick::ZERO, WallTime::from_micros(0)),
         }
     }
@@ -182,7 +199,8 @@ impl Relay {
     }
 
     fn shed_parked(&mut self, class: ClassId) {
-        let bytes_max = self.queues.largest(class) / PARKED_DIVISOR;
+        let own = self.queues.largest(class) / PARKED_DIVISOR;
+        let bytes_max = own.min(self.thinning.parked_bytes_max);
         let thinning = self.thinning.of_mut(class);
         let Some(every) = thinning.and_then(|thinning| thinning.every.as_mut()) else {
             return;
@@ -216,7 +234,7 @@ impl Relay {
 
     /// A message has ended: gives it back, unless it was superseded and is to go to the disk.
     pub(super) fn thin_out(&mut self, mut message: Message, outcome: Outcome) -> Option<Message> {
-        let class = message.class;
+        let (class, kept_bytes_max) = (message.class, self.thinning.kept_bytes_max);
         let Some(thinning) = self.thinning.of_mut(class) else {
             return Some(message);
         };
@@ -228,7 +246,8 @@ impl Relay {
             }
             _ => return Some(message),
         }
-        let bytes_max = self.queues.largest(class) / KEPT_DIVISOR;
+        let own = self.queues.largest(class) / KEPT_DIVISOR;
+        let bytes_max = own.min(kept_bytes_max);
         let pressed = self.queues.class(class).level() != Level::Calm;
         let takes = |curve: &&mut Curve| curve.kept_bytes() <= bytes_max;
         let open = thinning.open && pressed && !is_summary(&message);

@@ -49,6 +49,8 @@ pub(super) struct Dialed {
     pub(super) address: SocketAddr,
     /// The TLS version, if it is TLS.
     pub(super) tls: Option<&'static str>,
+    /// How long TCP took to connect: one round trip.
+    pub(super) connected_in: Duration,
     /// When CONNECT was said.
     pub(super) asked: Tick,
     /// How long its answer took.
@@ -157,16 +159,19 @@ impl<'a> Caller<'a> {
     }
 
     async fn try_address(&self, address: SocketAddr, step: &mut Step) -> Result<Dialed, DialError> {
+        let began = self.clock.now();
         let tcp = open(address, self.settings)
             .await
             .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
+        let connected_in = self.clock.now().since(began);
         let tcp = Socket::new(tcp);
         let buffer = tcp
             .send_buffer()
             .map_err(|error| DialError::Network(Step::Tcp, address, error))?;
         let Some((connector, name, tls)) = &self.tls else {
             *step = Step::Connack;
-            return self.greet(Box::new(tcp), buffer, address, None).await;
+            let tcp = Box::new(tcp);
+            return self.greet(tcp, buffer, address, connected_in, None).await;
         };
         *step = Step::Tls;
         let explain = |error| self.explain(Step::Tls, address, error, tls);
@@ -178,7 +183,9 @@ impl<'a> Caller<'a> {
             .map_err(explain)?;
         let version = stream.get_ref().1.protocol_version().map(version_name);
         *step = Step::Connack;
-        self.greet(Box::new(stream), buffer, address, version).await
+        let stream = Box::new(stream);
+        self.greet(stream, buffer, address, connected_in, version)
+            .await
     }
 
     fn explain(
@@ -200,6 +207,7 @@ impl<'a> Caller<'a> {
         mut stream: Box<dyn Stream>,
         send_buffer: SendBuffer,
         address: SocketAddr,
+        connected_in: Duration,
         tls: Option<&'static str>,
     ) -> Result<Dialed, DialError> {
         let asked = self.clock.now();
@@ -222,6 +230,7 @@ impl<'a> Caller<'a> {
             received,
             address,
             tls,
+            connected_in,
             asked,
             answered_in: self.clock.now().since(asked),
             send_buffer,

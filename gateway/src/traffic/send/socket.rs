@@ -19,6 +19,9 @@ const WRITE_BYTES_MIN: usize = 1448;
 /// The part of the buffer that one write may fill, and exceed it by.
 const WRITE_DIVISOR: usize = 4;
 
+/// Pieces of one write; those beyond go with the next one.
+const SLICES_MAX: usize = 32;
+
 /// The socket.
 pub(super) struct Socket(TcpStream);
 
@@ -40,17 +43,24 @@ impl Socket {
     /// What is offered of these bytes at once.
     fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = SockRef::from(&self.0);
-        let mut left = (socket.send_buffer_size()? / WRITE_DIVISOR).max(WRITE_BYTES_MIN);
-        let mut cut = Vec::with_capacity(slices.len());
-        for slice in slices.iter().filter(|slice| !slice.is_empty()) {
-            let part = slice.get(..left.min(slice.len())).unwrap_or_default();
-            cut.push(IoSlice::new(part));
-            left -= part.len();
+        let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
+        if left > WRITE_BYTES_MIN {
+            // Most writes are small: they need not ask.
+            left = left.min((socket.send_buffer_size()? / WRITE_DIVISOR).max(WRITE_BYTES_MIN));
+        }
+        let mut cut = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let offered = slices.iter().filter(|slice| !slice.is_empty());
+        for (slot, slice) in cut.iter_mut().zip(offered) {
             if left == 0 {
                 break;
             }
+            let part = slice.get(..left.min(slice.len())).unwrap_or_default();
+            *slot = IoSlice::new(part);
+            left -= part.len();
+            count += 1;
         }
-        socket.send_vectored_with_flags(&cut, MSG_EOR)
+        socket.send_vectored_with_flags(cut.get(..count).unwrap_or_default(), MSG_EOR)
     }
 }
 
@@ -107,5 +117,40 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test opens both ends")]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn does_all_come_in_order_of_many_pieces_of_any_size() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let mut socket = Socket::new(ours.unwrap());
+        socket.send_buffer().unwrap().resize(4096);
+        let pieces: Vec<Vec<u8>> = (0..100_u8)
+            .map(|n| vec![n; usize::from(n) * if n < 50 { 1 } else { 100 }])
+            .collect();
+        let all = pieces.concat();
+        let send = async {
+            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut left = &mut slices[..];
+            while !left.is_empty() {
+                let written = socket.write_vectored(left).await.unwrap();
+                assert!(written > 0);
+                IoSlice::advance_slices(&mut left, written);
+            }
+        };
+        let mut came = vec![0; all.len()];
+        let (_, read) = tokio::join!(send, theirs.read_exact(&mut came));
+        read.unwrap();
+        assert!(came == all);
     }
 }

@@ -31,11 +31,12 @@ pub(super) struct Throat {
 }
 
 impl Throat {
-    /// Of a connection whose CONNECT was answered in this time.
-    pub(super) const fn new(base: Duration) -> Self {
+    /// Of a connection whose TCP took so long to connect, and whose CONNECT so long to be answered: a
+    /// server may think long before that, and the SYN may have been lost, so that the shorter one counts.
+    pub(super) fn new(connected_in: Duration, answered_in: Duration) -> Self {
         Self {
             bytes: BUFFER_BYTES_MIN,
-            base,
+            base: connected_in.min(answered_in),
             busy_from: None,
             round: None,
         }
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn does_a_large_message_stand_in_the_modem_of_a_slow_link() {
-        let mut throat = Throat::new(Duration::from_millis(20));
+        let mut throat = throat(Duration::from_millis(20));
         assert_eq!(
             send(&mut throat, 32_000, Duration::from_millis(20)).0,
             BUFFER_BYTES_MIN
@@ -128,10 +129,25 @@ mod tests {
         assert!(bytes > 10_000, "{bytes}");
     }
 
+    fn throat(round_trip: Duration) -> Throat {
+        Throat::new(round_trip, round_trip)
+    }
+
+    /// Or a lost SYN.
+    #[test]
+    fn does_a_server_that_thinks_long_before_connack_make_a_slow_link_one_with_a_long_way() {
+        let ms = Duration::from_millis;
+        for (connected_in, answered_in) in [(ms(20), ms(900)), (ms(1_020), ms(20))] {
+            let mut throat = Throat::new(connected_in, answered_in);
+            let (bytes, _) = send(&mut throat, 64_000, ms(20));
+            assert_eq!(bytes, BUFFER_BYTES_MIN);
+        }
+    }
+
     #[test]
     fn is_a_satellite_link_used() {
         let round_trip = Duration::from_millis(600);
-        let (bytes, time) = send(&mut Throat::new(round_trip), 1_000_000, round_trip);
+        let (bytes, time) = send(&mut throat(round_trip), 1_000_000, round_trip);
         assert_eq!(bytes, BUFFER_BYTES_MAX);
         assert!(time < Duration::from_secs(11), "{time:?}");
     }
@@ -139,13 +155,13 @@ mod tests {
     #[test]
     fn is_a_fast_link_found_fast_within_a_few_rounds() {
         let round_trip = Duration::from_micros(200);
-        let (bytes, _) = send(&mut Throat::new(round_trip), 100_000_000, round_trip);
+        let (bytes, _) = send(&mut throat(round_trip), 100_000_000, round_trip);
         assert_eq!(bytes, BUFFER_BYTES_MAX);
     }
 
     #[test]
     fn does_an_idle_time_count_as_a_slow_link() {
-        let mut throat = Throat::new(Duration::from_millis(1));
+        let mut throat = throat(Duration::from_millis(1));
         for second in 0..100 {
             let total = second * 100_000;
             let now = Tick::from_micros(second * 1_000_000);

@@ -135,7 +135,7 @@ pub(super) async fn serve(
     clock: Clock,
 ) -> Ended {
     let (reader, writer) = split(dialed.stream);
-    let throat = Throat::new(dialed.answered_in);
+    let throat = Throat::new(dialed.connected_in, dialed.answered_in);
     dialed.send_buffer.resize(throat.bytes());
     let wire = Wire {
         name,

@@ -48,15 +48,6 @@ struct Open {
     settled: Vec<Position>,
 }
 
-/// What becomes of a block whose time has come.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// All its messages ended meanwhile: the disk is spared.
-    Spared,
-    /// It is to be written, and these of it are settled already.
-    Full(Block, Vec<Position>),
-}
-
 /// What was taken back of positions that are not on disk after all.
 pub type TakenBack = HashMap<Position, Receipt>;
 
@@ -138,20 +129,21 @@ impl Appending {
         })
     }
 
-    /// Closes the open block, if there is one.
-    pub fn close(&mut self) -> Option<Closed> {
+    /// Closes the open block, if there is one. Gives it, and what of it is settled already, if it is to be
+    /// written: when all its messages ended meanwhile the disk is spared.
+    pub fn close(&mut self) -> Option<(Block, Vec<Position>)> {
         let mut open = self.open.take()?;
         open.block.records.shrink_to_fit();
         let positions = open.block.positions();
         self.next = Some(positions.end);
         if open.settled.len() == open.block.count as usize {
-            return Some(Closed::Spared);
+            return None;
         }
         let bytes = open.block.records.len();
         self.segment_bytes += file_bytes(bytes);
         self.sent_bytes += bytes;
         self.sent.push_back((positions, bytes));
-        Some(Closed::Full(open.block, open.settled))
+        Some((open.block, open.settled))
     }
 
     /// Drops the open block, if it stands in this segment, of which an earlier block was not written: it
@@ -324,7 +316,7 @@ mod tests {
             let mut message = sample("t", b"x");
             appending.write(&mut message, Tick::ZERO, &mut next_segment);
             match appending.close() {
-                Some(Closed::Full(block, _)) => block.positions(),
+                Some((block, _)) => block.positions(),
                 other => panic!("{other:?}"),
             }
         };
@@ -348,7 +340,7 @@ mod tests {
     fn is_a_sender_answered_once_by_commit_or_end() {
         let (mut appending, mut next) = (appending(), 1);
         let positions = [1, 2, 3].map(|token| write(&mut appending, Some(token), &mut next));
-        let Some(Closed::Full(block, settled)) = appending.close() else {
+        let Some((block, settled)) = appending.close() else {
             panic!("there is a block");
         };
         assert!(settled.is_empty());
@@ -368,7 +360,7 @@ mod tests {
         let first = write(&mut appending, Some(1), &mut next);
         let second = write(&mut appending, None, &mut next);
         assert!(!appending.settle(first).1 && !appending.settle(second).1);
-        assert_eq!(appending.close(), Some(Closed::Spared));
+        assert_eq!(appending.close(), None);
         assert!(!appending.is_busy());
     }
 
@@ -376,7 +368,7 @@ mod tests {
     fn does_what_was_not_written_come_back_and_begin_a_new_segment() {
         let (mut appending, mut next) = (appending(), 5);
         let first = write(&mut appending, Some(9), &mut next);
-        let Some(Closed::Full(block, _)) = appending.close() else {
+        let Some((block, _)) = appending.close() else {
             panic!("there is a block");
         };
         appending.answered(&block.positions());

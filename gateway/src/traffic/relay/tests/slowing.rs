@@ -87,6 +87,30 @@ fn does_the_brake_keep_who_floods_a_buffered_class_and_nobody_else() {
 }
 
 #[test]
+fn does_a_class_of_which_much_is_held_keep_back_the_others() {
+    let mut world = World::with_classes(|_| {}, |_| {});
+    let large = "x".repeat(64 * 1024);
+    // A megabyte has room, and more than another is held.
+    for token in 0..34 {
+        world.arrive(SURE, &large, Some(token));
+    }
+    let batch = |class| {
+        let mut message = sample("t", b"x");
+        message.class = ClassId(class);
+        Batch {
+            door: message.receipt.door,
+            at: world.now,
+            messages: vec![message],
+            unreadable: 0,
+            forgotten: 0,
+            room: None,
+        }
+    };
+    assert!(!world.relay.takes_rest(&batch(SURE), world.now));
+    assert!(world.relay.takes_rest(&batch(NORMAL), world.now));
+}
+
+#[test]
 fn does_a_sender_of_much_of_the_first_class_wait_for_its_next_turn() {
     let mut world = world();
     world.up(Link::Bulk);

@@ -236,6 +236,39 @@ fn do_values_that_wait_for_their_period_not_fill_the_class() {
     assert_eq!(site.home.last().unwrap().key, "new");
 }
 
+/// They cannot give way for what is more urgent.
+#[test]
+fn do_values_that_wait_for_their_period_not_fill_the_memory_whatever_the_number_of_classes() {
+    let change = |class: &mut ClassSettings| {
+        if &*class.name != "critical" {
+            class.delivery = Delivery::Latest;
+            class.every = Some(Duration::from_secs(3_600));
+            (class.queue_bytes_max, class.client_bytes_max) = (4 << 20, 4 << 20);
+        }
+    };
+    let (mut world, _) = World::with_disk_and(|_| {}, change);
+    world.up(Link::Bulk);
+    let payload = "x".repeat(2_000);
+    for _ in 0..2 {
+        for key in 0..2_000 {
+            world.arrive_on([SURE, NORMAL][key % 2], &format!("t/{key}"), &payload);
+            if key % 10 == 0 {
+                world.wait(Duration::from_millis(100));
+                for published in world.turn() {
+                    world.answer(&published, 0);
+                }
+            }
+        }
+    }
+    let memory = world.relay.memory_bytes_max;
+    let bytes = world.relay.queues().bytes();
+    assert!(
+        bytes > memory * 4 / 10 && bytes <= memory * 6 / 10,
+        "{bytes}"
+    );
+    assert!(world.ended(SURE, Outcome::Shed) > 0);
+}
+
 #[test]
 fn does_an_outage_leave_one_value_a_period_on_disk_and_the_newest_in_memory() {
     let mut site = Site::new(|class| {
