@@ -171,11 +171,6 @@ impl Load {
         self.sum(|progress| progress.made)
     }
 
-    /// How many were refused, over all devices.
-    pub(crate) fn refused(&self) -> u32 {
-        self.sum(|progress| progress.refused)
-    }
-
     /// The longest wait for an answer, over all devices.
     pub(crate) fn slowest(&self) -> Duration {
         let progress = self.progress.iter();
