@@ -152,9 +152,12 @@ impl Socket {
             self.lost(now, unit, &shared.stage);
             return;
         };
-        // Without it a device would hide megabytes in the kernel, and readings would grow old there
-        // instead of being superseded.
-        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+        if !unit.is_flat_out() {
+            // Without it a device would hide megabytes in the kernel, and readings would grow old there
+            // instead of being superseded. Flat out none is, and so small a buffer would wait for the far
+            // end's delayed acknowledgements.
+            let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+        }
         // Without it an alarm would wait for the acknowledgement of the reading before it. That
         // neither can be set is no reason to stay away.
         let _ = stream.set_nodelay(true);

@@ -207,6 +207,12 @@ impl Unit {
         through && self.powered.as_ref().is_none_or(|p| p.device.is_idle())
     }
 
+    /// Whether it samples as fast as its connection takes it.
+    #[must_use]
+    pub const fn is_flat_out(&self) -> bool {
+        self.standing.flat_out
+    }
+
     /// Whether its connection was accepted and stands.
     #[must_use]
     pub fn is_up(&self) -> bool {
