@@ -34,12 +34,6 @@ impl Clock {
         Tick::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    /// The same time for a timer.
-    #[must_use]
-    pub fn instant(&self, tick: Tick) -> Option<Instant> {
-        self.start.checked_add(tick.since(Tick::ZERO))
-    }
-
     /// Milliseconds since 1970 at [`Tick::ZERO`].
     #[must_use]
     pub const fn start_wall_millis(&self) -> i64 {

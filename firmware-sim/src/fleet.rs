@@ -5,8 +5,10 @@ mod connection;
 pub mod pace;
 mod powered;
 pub mod stage;
+mod timer;
 pub mod unit;
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -24,17 +26,20 @@ pub use powered::Parted;
 /// is stopped. Gives a ledger for each device, by its number.
 ///
 /// To be run inside a [`tokio::task::LocalSet`].
+///
+/// # Errors
+/// When the system gives no timer.
 pub async fn play(
     stage: &Rc<Stage>,
     clock: Clock,
     address: SocketAddr,
     devices: u32,
-) -> Vec<DeviceLedger> {
-    let shared = Rc::new(Shared::new(Rc::clone(stage), clock, address));
+) -> io::Result<Vec<DeviceLedger>> {
+    let shared = Rc::new(Shared::new(Rc::clone(stage), clock, address)?);
     let mut tasks = JoinSet::new();
     for index in 0..devices {
         let unit = Box::new(Unit::new(index, stage));
-        let task = connection::live(unit, Rc::clone(&shared));
+        let task = connection::live(unit, index, Rc::clone(&shared));
         tasks.spawn_local(async move { (index, task.await) });
     }
     let mut ledgers: Vec<DeviceLedger> = Vec::new();
@@ -48,5 +53,5 @@ pub async fn play(
             *place = ledger;
         }
     }
-    ledgers
+    Ok(ledgers)
 }

@@ -83,7 +83,7 @@ pub enum StartError {
     Gateway(Address, NoGateway),
     /// The far end cannot be watched.
     Watch(Address, WatchError),
-    /// The system gives no event loop.
+    /// The system gives no event loop or no timer.
     Runtime(io::Error),
 }
 
@@ -102,7 +102,9 @@ impl fmt::Display for StartError {
                 f,
                 "the far end cannot be watched at {address}: {error}; start it, or leave --watch out"
             ),
-            Self::Runtime(error) => write!(f, "the system gives no event loop: {error}"),
+            Self::Runtime(error) => {
+                write!(f, "the system gives no event loop or no timer: {error}")
+            }
         }
     }
 }
@@ -174,10 +176,11 @@ fn play_watched(
         let mut stop = std::pin::pin!(stop);
         let ledgers = running
             .until_done(fleet, stop.as_mut(), &mut progress)
-            .await;
+            .await?;
         running.let_settle(&ledgers, stop).await;
-        ledgers
+        Ok(ledgers)
     });
+    let ledgers = ledgers.map_err(StartError::Runtime)?;
     Ok(running.end(&ledgers))
 }
 
@@ -283,10 +286,10 @@ struct Running<'o> {
 impl Running<'_> {
     async fn until_done(
         &self,
-        fleet: impl Future<Output = Vec<DeviceLedger>>,
+        fleet: impl Future<Output = io::Result<Vec<DeviceLedger>>>,
         mut stop: Pin<&mut impl Future<Output = ()>>,
         progress: &mut impl FnMut(&Progress),
-    ) -> Vec<DeviceLedger> {
+    ) -> io::Result<Vec<DeviceLedger>> {
         let mut fleet = std::pin::pin!(fleet);
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);

@@ -49,6 +49,10 @@ pub struct Fleet {
     pub topics_per_channel: u32,
     /// From one report of a device on itself to the next.
     pub report_period: Duration,
+    /// Readings and reports of a device that may be unacknowledged.
+    pub window: usize,
+    /// Payloads that are shorter are filled up with spaces to so many bytes.
+    pub payload_bytes_min: usize,
 }
 
 /// One phase.
@@ -115,6 +119,9 @@ pub enum Act {
         /// So many times.
         factor: f64,
     },
+    /// All sample as fast as their connections take it: a reading is made when the one before it has
+    /// left, so that none is superseded in a device. There are no alarms in it.
+    FlatOut,
     /// All lose power at once and come back at once.
     AllAtOnce {
         /// From loss to return.

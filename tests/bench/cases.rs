@@ -1,16 +1,18 @@
 //! What is compared with what, and what the gateway promises in it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use crate::load::Manner;
-use crate::measure::{Plan, Traffic};
+use firmware_sim::wire::Protocol;
+
+use crate::measure::Plan;
 use crate::options::{CaseName, Options};
 use crate::systems::{Rules, Setup, System};
-use crate::wire::Protocol;
-use crate::workload::Workload;
+use crate::traffic::{DEVICES, Pace, Traffic};
 
-/// Messages of the warm-up, so that no start is measured.
-const WARM_UP: u64 = 20_000;
+/// Before anything is measured, so that no start is.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// The same where every topic has to be met once.
+const WARM_UP_TOPICS: Duration = Duration::from_secs(3);
 
 /// Labels of the case `rules`.
 const FEW: &str = "tidegate, 1 rule, 20 topics";
@@ -31,14 +33,6 @@ pub(crate) struct Variant {
     pub(crate) system: System,
     setup: Setup,
     traffic: Traffic,
-    topics: Topics,
-}
-
-#[derive(Clone, Copy)]
-enum Topics {
-    Telemetry,
-    TelemetryAndAlarm,
-    Plants(usize),
 }
 
 /// A promise of the gateway. Variants are named by their labels.
@@ -62,35 +56,23 @@ pub(crate) enum Target {
 impl Variant {
     /// The plan of one run.
     pub(crate) fn plan<'a>(&self, options: &'a Options, count_syscalls: bool) -> Plan<'a> {
-        let workload = match self.topics {
-            Topics::Telemetry => Workload::telemetry(),
-            Topics::TelemetryAndAlarm => Workload::telemetry_and_alarm(),
-            Topics::Plants(count) => Workload::plants(count),
-        };
         Plan {
             system: self.system,
             gateway: &options.gateway,
             setup: self.setup,
             traffic: self.traffic,
-            workload: Arc::new(workload),
             count_syscalls,
         }
     }
 
     /// Whether the system promised that everything arrives.
     pub(crate) fn promises_arrival(&self) -> bool {
-        self.qos() > 0
+        self.traffic.is_acknowledged()
     }
 
     /// Whether devices publish as fast as they may.
     pub(crate) fn is_flat(&self) -> bool {
-        matches!(self.traffic, Traffic::Flat { .. })
-    }
-
-    fn qos(&self) -> u8 {
-        match self.traffic {
-            Traffic::Flat { manner, .. } | Traffic::Light { manner, .. } => manner.qos,
-        }
+        self.traffic.pace != Pace::Light
     }
 }
 
@@ -112,13 +94,10 @@ pub(crate) fn cases(options: &Options) -> Vec<Case> {
 }
 
 fn forward(options: &Options, name: CaseName, protocol: Protocol) -> Case {
-    let variant = |system| {
-        let messages = match system {
-            System::Mosquitto => options.messages * 3 / 10,
-            _ => options.messages,
-        };
-        plain(system, protocol, flat(options, protocol, 1, messages))
+    let pace = Pace::Acknowledged {
+        window: options.window,
     };
+    let variant = |system| plain(system, flat(options, protocol, pace));
     let mut targets = vec![cpu_target(0.25), Target::PeakMemory { at_most_mib: 128.0 }];
     let title = match protocol {
         Protocol::V311 => "QoS 1 in, QoS 1 out, MQTT 3.1.1 on both sides",
@@ -136,21 +115,13 @@ fn forward(options: &Options, name: CaseName, protocol: Protocol) -> Case {
 }
 
 fn qos0(options: &Options) -> Case {
-    let protocol = Protocol::V5;
-    let traffic = |system| {
-        let messages = match system {
-            System::Mosquitto => options.messages,
-            // A second's worth at least: flat out, a million is gone before a clock tick is small.
-            _ => options.messages * 5,
-        };
-        flat(options, protocol, 0, messages)
-    };
+    let traffic = flat(options, Protocol::V5, Pace::Unacknowledged);
     Case {
         name: CaseName::Qos0,
         title: "QoS 0 in, flat out, MQTT 5; tidegate and floor forward at QoS 1, mosquitto at QoS 0",
         variants: all_systems()
             .map(|system| {
-                let mut variant = plain(system, protocol, traffic(system));
+                let mut variant = plain(system, traffic);
                 variant.setup.bridge_qos = 0;
                 variant
             })
@@ -160,19 +131,20 @@ fn qos0(options: &Options) -> Case {
 }
 
 fn light(options: &Options) -> Case {
-    let protocol = Protocol::V5;
-    let traffic = Traffic::Light {
-        manner: manner(options, protocol, 1),
-        seconds: options.seconds,
+    let traffic = Traffic {
+        protocol: Protocol::V5,
+        pace: Pace::Light,
+        topics: DEVICES,
+        warm_up: WARM_UP,
+        length: Duration::from_secs(options.seconds),
     };
     Case {
         name: CaseName::Light,
         title: "Light load: 1,000 messages and 10 alarms a second, QoS 1, MQTT 5",
         variants: all_systems()
             .map(|system| {
-                let mut variant = plain(system, protocol, traffic);
+                let mut variant = plain(system, traffic);
                 variant.setup.rules = Rules::Alarm;
-                variant.topics = Topics::TelemetryAndAlarm;
                 variant
             })
             .into(),
@@ -184,28 +156,30 @@ fn light(options: &Options) -> Case {
 }
 
 fn rules(options: &Options) -> Case {
-    let variant = |label, rules, topics: usize| Variant {
+    let pace = Pace::Acknowledged {
+        window: options.window,
+    };
+    let variant = |label, rules, topics| Variant {
         label,
         system: System::Tidegate,
         setup: Setup {
             protocol: Protocol::V5,
             bridge_qos: 1,
-            rules: Rules::Plants(rules),
+            rules: Rules::Devices(rules),
         },
-        traffic: Traffic::Flat {
-            manner: manner(options, Protocol::V5, 1),
+        traffic: Traffic {
+            topics,
             // Every topic is met once before it is measured: it is remembered then.
-            warm_up: WARM_UP.max(topics as u64),
-            messages: options.messages,
+            warm_up: WARM_UP_TOPICS,
+            ..flat(options, Protocol::V5, pace)
         },
-        topics: Topics::Plants(topics),
     };
     Case {
         name: CaseName::Rules,
         title: "Rules and topics: QoS 1 in and out, MQTT 5, every topic met before",
         variants: vec![
-            variant(FEW, 1, 20),
-            variant(MANY_RULES, 1_000, 20),
+            variant(FEW, 1, DEVICES),
+            variant(MANY_RULES, 1_000, DEVICES),
             variant(MANY, 1_000, 100_000),
         ],
         targets: vec![Target::Cpu {
@@ -220,33 +194,26 @@ fn all_systems() -> [System; 3] {
     [System::Tidegate, System::Mosquitto, System::Floor]
 }
 
-fn plain(system: System, protocol: Protocol, traffic: Traffic) -> Variant {
+fn plain(system: System, traffic: Traffic) -> Variant {
     Variant {
         label: system.name(),
         system,
         setup: Setup {
-            protocol,
+            protocol: traffic.protocol,
             bridge_qos: 1,
             rules: Rules::None,
         },
         traffic,
-        topics: Topics::Telemetry,
     }
 }
 
-fn flat(options: &Options, protocol: Protocol, qos: u8, messages: u64) -> Traffic {
-    Traffic::Flat {
-        manner: manner(options, protocol, qos),
-        warm_up: WARM_UP,
-        messages,
-    }
-}
-
-fn manner(options: &Options, protocol: Protocol, qos: u8) -> Manner {
-    Manner {
+fn flat(options: &Options, protocol: Protocol, pace: Pace) -> Traffic {
+    Traffic {
         protocol,
-        qos,
-        window: options.window,
+        pace,
+        topics: DEVICES,
+        warm_up: WARM_UP,
+        length: Duration::from_secs_f64(options.flat_seconds),
     }
 }
 

@@ -11,8 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::load::{accepted, invalid};
-use crate::wire::{self, Frame, Malformed, Protocol};
+use crate::wire::{self, Frame, Malformed, Protocol, accepted, invalid};
 
 /// Unacknowledged messages at which the devices are no longer read: with one more read from each
 /// (20 x 500 messages) packet ids still suffice.

@@ -2,14 +2,14 @@
 //! run, by turns. `cargo bench --bench forward` runs all of it; README.md says what the figures mean.
 //!
 //! ```text
-//!   devices (load, paced) -> the system, a process of its own -> sink -> tally
+//!   fleet of firmware-sim -> the system, a process of its own -> sink -> tally
 //! ```
 //!
 //! - [`options`] what was asked for; [`cases`] what is compared and what is promised
 //! - [`measure`] one run of one system; [`process`] its figures in `/proc`; [`systems`] how each starts;
 //!   [`machine`] what all depend on
-//! - [`workload`] topics and stamps; [`load`] and [`paced`] publish; [`sink`] and [`tally`] receive
-//! - [`floor`] the forwarder without logic; [`wire`] the codec of all of them; [`report`] the tables
+//! - [`traffic`] what the fleet does; [`sink`] and [`tally`] receive
+//! - [`floor`] the forwarder without logic; [`wire`] its codec and the sink's; [`report`] the tables
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,20 +18,18 @@
 
 mod cases;
 mod floor;
-mod load;
 mod machine;
 mod measure;
 mod options;
-mod paced;
 mod process;
 mod report;
 #[allow(dead_code, reason = "the overload benchmark uses the rest")]
 mod sink;
 mod systems;
 mod tally;
-mod wire;
+mod traffic;
 #[allow(dead_code, reason = "the overload benchmark uses the rest")]
-mod workload;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -103,12 +101,12 @@ fn attempt(
 fn print_machine(options: &Options) {
     machine::print(&options.gateway);
     println!(
-        "run         {} rounds, {} connections, window {}, {} bytes of payload, {} messages, {} s of light load",
+        "run         {} rounds, {} connections, window {}, {} bytes of payload, {} s flat out, {} s of light load",
         options.rounds,
-        workload::CONNECTIONS,
+        traffic::DEVICES,
         options.window,
-        workload::PAYLOAD_BYTES,
-        options.messages,
+        traffic::PAYLOAD_BYTES,
+        options.flat_seconds,
         options.seconds,
     );
 }

@@ -2,49 +2,25 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use firmware_sim::Kind;
+use firmware_sim::run::{Order, OwnFarEnd, Played, play_to};
 use hdrhistogram::Histogram;
 
-use crate::load::{Load, Manner, Sent};
-use crate::paced::Paced;
 use crate::process::{SyscallCounter, own_cpu};
 use crate::sink::Sink;
 use crate::systems::{Running, Setup, System};
-use crate::tally::{Counts, Tally, latency_histogram};
-use crate::workload::Workload;
+use crate::tally::Tally;
+use crate::traffic::{DEVICES, Traffic};
 
-/// Longest time that devices publish in one run; then less is sent, and the figures still hold.
-const PUBLISH_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for what is on its way; what comes later has not arrived.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// Without an arrival for so long, what has not arrived never will: longer than the gateway waits
 /// before it sends again.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// The same where nobody promised an arrival (QoS 0).
 const SILENCE_QOS0: Duration = Duration::from_secs(1);
-/// Seconds of light load before it is measured.
-const WARM_UP_SECONDS: u64 = 1;
-
-/// What the devices do.
-#[derive(Clone, Copy)]
-pub(crate) enum Traffic {
-    /// As fast as they may: `warm_up` messages first, then those that count.
-    Flat {
-        manner: Manner,
-        warm_up: u64,
-        messages: u64,
-    },
-    /// The open loop of light load.
-    Light { manner: Manner, seconds: u64 },
-}
-
-impl Traffic {
-    fn qos(self) -> u8 {
-        match self {
-            Self::Flat { manner, .. } | Self::Light { manner, .. } => manner.qos,
-        }
-    }
-}
 
 /// One system in one run.
 pub(crate) struct Plan<'a> {
@@ -53,23 +29,26 @@ pub(crate) struct Plan<'a> {
     pub(crate) gateway: &'a Path,
     pub(crate) setup: Setup,
     pub(crate) traffic: Traffic,
-    pub(crate) workload: Arc<Workload>,
     /// Count system calls; the time of such a run is not used.
     pub(crate) count_syscalls: bool,
 }
 
-/// The figures of one run.
+/// The figures of one run, without its warm-up.
 pub(crate) struct Measurement {
     pub(crate) sent: u64,
     /// Messages refused with a reason (MQTT 5).
     pub(crate) refused: u64,
-    /// Of the whole run, the warm-up included.
-    pub(crate) total: Counts,
-    /// Sent in the whole run.
-    pub(crate) total_sent: u64,
-    /// Different messages that arrived while it was measured.
+    /// Different messages that arrived.
     pub(crate) arrived: u64,
-    /// From the first publish to the last arrival.
+    /// Messages that had arrived before.
+    pub(crate) duplicates: u64,
+    /// Messages that arrived after a later one of their device, for the first time.
+    pub(crate) overtaken: u64,
+    /// What nobody published.
+    pub(crate) foreign: u64,
+    /// Arrivals with a user property, repeats included.
+    pub(crate) with_id: u64,
+    /// From the devices' connecting, which takes 20 ms, to the last arrival.
     pub(crate) elapsed: Duration,
     pub(crate) cpu: Duration,
     /// CPU of devices and sink.
@@ -78,7 +57,9 @@ pub(crate) struct Measurement {
     pub(crate) memory_peak_kib: u64,
     pub(crate) memory_kib: u64,
     pub(crate) syscalls: Option<u64>,
+    /// From due to arrival.
     pub(crate) alarms: Histogram<u64>,
+    /// The same of readings.
     pub(crate) others: Histogram<u64>,
     /// How late the devices themselves were at light load.
     pub(crate) lateness: Histogram<u64>,
@@ -87,7 +68,7 @@ pub(crate) struct Measurement {
 impl Measurement {
     /// Messages that never arrived.
     pub(crate) fn lost(&self) -> u64 {
-        self.total_sent.saturating_sub(self.total.arrived)
+        self.sent.saturating_sub(self.arrived)
     }
 }
 
@@ -95,8 +76,7 @@ impl Plan<'_> {
     /// Runs it.
     pub(crate) fn run(&self) -> io::Result<Measurement> {
         let folder = tempfile::tempdir()?;
-        let tally = Tally::new(Arc::clone(&self.workload));
-        let sink = Sink::start(([127, 0, 0, 1], 0).into(), tally, None)?;
+        let sink = Sink::start(([127, 0, 0, 1], 0).into(), Tally::default(), None)?;
         let system = Running::start(self.system, self.gateway, self.setup, &sink, folder.path())?;
         let mut run = Run {
             system,
@@ -121,74 +101,43 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn measure(&mut self) -> io::Result<Measurement> {
-        let address = self.system.address;
-        let workload = Arc::clone(&self.plan.workload);
-        match self.plan.traffic {
-            Traffic::Flat {
-                manner,
-                warm_up,
-                messages,
-            } => {
-                let load = Load::connect(address, manner, &workload)?;
-                let publish = |messages| load.publish(messages, Instant::now() + PUBLISH_MAX);
-                let before = publish(warm_up)?;
-                self.wait_for(before.messages);
-                self.measure_while(before.messages, || publish(messages))
-            }
-            Traffic::Light { manner, seconds } => {
-                let mut devices = Paced::connect(address, manner.protocol, &workload)?;
-                let before = devices.publish(WARM_UP_SECONDS)?;
-                self.wait_for(before);
-                devices.lateness.reset();
-                let mut measured = self.measure_while(before, || {
-                    let messages = devices.publish(seconds)?;
-                    Ok(Sent {
-                        messages,
-                        refused: 0,
-                    })
-                })?;
-                measured.lateness = devices.lateness.clone();
-                Ok(measured)
-            }
+        let traffic = &self.plan.traffic;
+        let before = self.play(traffic.warm_up)?;
+        if sent(&before) < u64::from(traffic.topics) {
+            return Err(io::Error::other(
+                "it was too slow to meet every topic in its warm-up",
+            ));
         }
-    }
-
-    /// Measures what the system uses from the first message that `publish` sends until the last
-    /// arrived. `before` were sent earlier.
-    fn measure_while(
-        &mut self,
-        before: u64,
-        publish: impl FnOnce() -> io::Result<Sent>,
-    ) -> io::Result<Measurement> {
         let process = &self.system.process;
         let counter = self
             .plan
             .count_syscalls
             .then(|| SyscallCounter::attach(process.id(), self.folder));
-        self.sink.with_book(Tally::forget_latencies);
-        let counts_before = self.sink.with_book(|tally| tally.counts);
         let own_before = own_cpu()?;
         let usage_before = process.usage()?;
         let start = Instant::now();
 
-        let sent = publish()?;
-        self.wait_for(before + sent.messages);
+        let played = self.play(traffic.length)?;
 
         let usage = process.usage()?;
         let own = own_cpu()?;
         let syscalls = counter.flatten().and_then(SyscallCounter::finish);
-        let (total, last_arrival) = self
+        let of = |figure: fn(&firmware_sim::account::FarEnd) -> u64| far_ends(&played, figure);
+        let (with_id, last_arrival, far_end) = self
             .sink
-            .with_book(|tally| (tally.counts, tally.last_arrival));
-        let (alarms, others) = self
-            .sink
-            .with_book(|tally| (tally.alarms.clone(), tally.others.clone()));
+            .with_book(|tally| (tally.with_id, tally.last_arrival, tally.far_end.clone()));
+        let latency = |kind| far_end.with(|seen| seen.map(|seen| seen.of(kind).latency.clone()));
         Ok(Measurement {
-            sent: sent.messages,
-            refused: sent.refused,
-            total,
-            total_sent: before + sent.messages,
-            arrived: total.arrived - counts_before.arrived,
+            sent: sent(&played),
+            refused: Kind::ALL
+                .map(|kind| played.account.of(kind).refused)
+                .iter()
+                .sum(),
+            arrived: of(|far_end| far_end.arrived),
+            duplicates: of(|far_end| far_end.duplicate),
+            overtaken: of(|far_end| far_end.out_of_order),
+            foreign: played.account.strangers.unwrap_or(0),
+            with_id,
             elapsed: last_arrival
                 .map_or(Duration::ZERO, |last| last.saturating_duration_since(start)),
             cpu: usage.cpu - usage_before.cpu,
@@ -197,33 +146,60 @@ impl Run<'_> {
             memory_peak_kib: usage.memory_peak_kib,
             memory_kib: usage.memory_kib,
             syscalls,
-            alarms,
-            others,
-            lateness: latency_histogram(),
+            alarms: latency(Kind::Alarm).unwrap_or_else(latency_histogram),
+            others: latency(Kind::Reading).unwrap_or_else(latency_histogram),
+            lateness: played.pace.late,
         })
     }
 
-    /// Waits until so many different messages arrived, or none for a long time.
-    fn wait_for(&self, messages: u64) {
-        let silence_max = match self.plan.traffic.qos() {
-            0 => SILENCE_QOS0,
-            _ => SILENCE_MAX,
+    /// Lets the fleet play, and waits until all of it arrived, or nothing more does.
+    fn play(&self, length: Duration) -> io::Result<Played> {
+        let traffic = &self.plan.traffic;
+        let tally = Tally::default();
+        let own = OwnFarEnd {
+            far_end: tally.far_end.clone(),
+            settle_max: SETTLE_MAX,
+            quiet_max: match traffic.is_acknowledged() {
+                true => SILENCE_MAX,
+                false => SILENCE_QOS0,
+            },
         };
-        let mut arrived = 0;
-        let mut since = Instant::now();
-        loop {
-            let counts = self.sink.with_book(|tally| tally.counts);
-            if counts.arrived >= messages {
-                return;
-            }
-            if counts.arrived > arrived {
-                arrived = counts.arrived;
-                since = Instant::now();
-            }
-            if since.elapsed() > silence_max {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let order = Order {
+            devices: DEVICES,
+            scenario: traffic.scenario(length),
+            protocol: traffic.protocol,
+            connect: self
+                .system
+                .address
+                .to_string()
+                .parse()
+                .map_err(io::Error::other)?,
+            watch: None,
+            seed: 1,
+        };
+        self.sink.with_book(|book| *book = tally);
+        play_to(&order, &own, std::future::pending(), |_| {})
+            .map_err(|error| io::Error::other(error.to_string()))
     }
+}
+
+fn sent(played: &Played) -> u64 {
+    Kind::ALL
+        .map(|kind| played.account.of(kind).sent)
+        .iter()
+        .sum()
+}
+
+/// A figure of the far end, of all kinds together.
+fn far_ends(played: &Played, figure: fn(&firmware_sim::account::FarEnd) -> u64) -> u64 {
+    let kinds = Kind::ALL.into_iter();
+    kinds
+        .filter_map(|kind| played.account.of(kind).far_end.as_ref())
+        .map(figure)
+        .sum()
+}
+
+/// Microseconds, up to the ten minutes that the fleet's own histograms hold, three digits.
+pub(crate) fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are valid")
 }

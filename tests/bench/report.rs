@@ -4,9 +4,8 @@
 use hdrhistogram::Histogram;
 
 use crate::cases::{Case, Target, Variant};
-use crate::measure::Measurement;
+use crate::measure::{Measurement, latency_histogram};
 use crate::systems::System;
-use crate::tally::latency_histogram;
 
 /// What became of one variant.
 #[derive(Default)]
@@ -117,8 +116,8 @@ fn print_cost(variant: &Variant, runs: &Runs) {
         median(&runs.of(|run| per_message(run, run.switches as f64))),
         syscalls,
         median(&runs.of(|run| per_message(run, run.own_cpu.as_secs_f64() * 1e6))),
-        runs.sum(|run| run.total.duplicates),
-        runs.sum(|run| run.total.overtaken),
+        runs.sum(|run| run.duplicates),
+        runs.sum(|run| run.overtaken),
     );
 }
 
@@ -203,8 +202,8 @@ fn print_target(case: &Case, runs: &[Runs], target: &Target) {
         Target::MessageIds => (
             "messages without an id".to_owned(),
             find(case, runs, gateway).map(|runs| {
-                let arrivals = runs.sum(|run| run.total.arrived + run.total.duplicates);
-                (arrivals - runs.sum(|run| run.total.with_id)) as f64
+                let arrivals = runs.sum(|run| run.arrived + run.duplicates);
+                (arrivals - runs.sum(|run| run.with_id)) as f64
             }),
             0.0,
         ),
@@ -236,8 +235,8 @@ fn print_faults(variant: &Variant, runs: &Runs) -> bool {
     let label = variant.label;
     let lost = runs.sum(Measurement::lost);
     let refused = runs.sum(|run| run.refused);
-    let overtaken = runs.sum(|run| run.total.overtaken);
-    let foreign = runs.sum(|run| run.total.foreign);
+    let overtaken = runs.sum(|run| run.overtaken);
+    let foreign = runs.sum(|run| run.foreign);
     let mut well = true;
     let mut say = |is_fault: bool, line: String| {
         well &= !is_fault;
@@ -257,7 +256,7 @@ fn print_faults(variant: &Variant, runs: &Runs) -> bool {
             is_fault,
             format!(
                 "{lost} messages did not arrive, of {}",
-                runs.sum(|run| run.total_sent)
+                runs.sum(|run| run.sent)
             ),
         );
     }

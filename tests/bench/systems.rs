@@ -14,7 +14,8 @@ use crate::machine::{free_address, mosquitto_program};
 use crate::process::Process;
 use crate::sink::Sink;
 use crate::tally::Tally;
-use crate::wire::Protocol;
+use crate::traffic::filters;
+use firmware_sim::wire::Protocol;
 
 /// Time for a system to listen and to reach the sink.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -61,8 +62,8 @@ pub(crate) enum Rules {
     None,
     /// One, which gives the alarm topic the class `critical`.
     Alarm,
-    /// So many, for the plants; each matches a part of the topics, and a single one all.
-    Plants(u32),
+    /// So many, each for one device; a single one for all.
+    Devices(u32),
 }
 
 /// A system that runs and is connected to the sink.
@@ -141,11 +142,10 @@ fn push_rules(config: &mut String, rules: Rules) {
     };
     match rules {
         Rules::None => {}
-        Rules::Alarm => push("site/+/alarm", "critical"),
-        Rules::Plants(1) => push("plant/+/device/#", "normal"),
-        Rules::Plants(count) => {
-            for plant in 0..count {
-                push(&format!("plant/{plant:04}/+/#"), "normal");
+        Rules::Alarm => push("plant/+/alarm", "critical"),
+        Rules::Devices(count) => {
+            for filter in filters(count) {
+                push(&filter, "normal");
             }
         }
     }

@@ -2,6 +2,7 @@
 //! nothing beside what is measured. Bytes come in, borrowed frames go out; it never touches a
 //! socket, and it trusts nobody's lengths.
 
+use std::io;
 use std::ops::Range;
 
 /// The version that both ends of a connection speak.
@@ -326,4 +327,18 @@ pub(crate) fn push_header(out: &mut Vec<u8>, first: u8, mut remaining: usize) {
         remaining >>= 7;
     }
     out.push(remaining as u8);
+}
+
+/// The Receive Maximum of a CONNACK that says yes.
+pub(crate) fn accepted(frame: &Frame<'_>, protocol: Protocol) -> io::Result<u16> {
+    match frame.connack(protocol).map_err(invalid)? {
+        (0, receive_max) if frame.kind() == CONNACK => Ok(receive_max),
+        (reason, _) => Err(io::Error::other(format!(
+            "the connection was refused with reason {reason:#04x}"
+        ))),
+    }
+}
+
+pub(crate) fn invalid(Malformed: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "what came back is not MQTT")
 }

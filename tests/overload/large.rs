@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::load::invalid;
-use crate::wire::{self, Frame, Prepared, Protocol};
+use crate::wire::{self, Frame, Prepared, Protocol, invalid};
 
 /// Its topic.
 pub(crate) const TOPIC: &str = "large/camera/image";

@@ -10,7 +10,7 @@
 //! - [`run`] one system in one case; [`systems`] how each starts; [`link`] a slow link in namespaces
 //! - [`flood`] and [`large`] publish beside the fleet; [`backlog`] fills the spool first
 //! - [`gauges`] looks at the system once a second; [`figures`] what all came to; [`report`] the tables
-//! - from the benchmark of forwarding: `load`, `machine`, `process`, `sink`, `wire`, `workload`
+//! - from the benchmark of forwarding: `machine`, `process`, `sink`, `wire`
 
 #![allow(
     clippy::disallowed_methods,
@@ -29,8 +29,6 @@ mod report;
 mod run;
 mod systems;
 
-#[path = "../bench/load.rs"]
-mod load;
 #[path = "../bench/machine.rs"]
 mod machine;
 #[allow(dead_code, reason = "the benchmark of forwarding uses the rest")]
@@ -41,9 +39,6 @@ mod sink;
 #[allow(dead_code, reason = "the benchmark of forwarding uses the rest")]
 #[path = "../bench/wire.rs"]
 mod wire;
-#[allow(dead_code, reason = "the benchmark of forwarding uses the rest")]
-#[path = "../bench/workload.rs"]
-mod workload;
 
 use std::process::ExitCode;
 

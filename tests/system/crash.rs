@@ -1,5 +1,5 @@
 //! The crash harness: the real binary is killed with SIGKILL at random moments under full load, its
-//! uplink up, down and flapping, while devices bring again what was not acknowledged. Is an
+//! uplink up, down and flapping, while a fleet of real firmware brings again what was not acknowledged. Is an
 //! acknowledged guaranteed message ever missing at the far end, does each have its own id, are repeats
 //! bounded, and does the ledger balance?
 //!
@@ -8,18 +8,68 @@
 //!
 //!     TIDEGATE_KILLS=200 tests/run crash::
 
+use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broker::Stop;
+use crate::fleet::Fleet;
 use crate::gateway::{Gateway, Ledger};
 use crate::simulation::Dice;
+use crate::spool_far::FLEET;
 use crate::spool_load::{Load, Sender};
 use crate::spool_site::{HOME, SpoolSite, say};
 use crate::wait::wait_until;
+use firmware_sim::run::Played;
+use firmware_sim::{Kind, names};
 
-/// The devices of guaranteed classes, by their places in the load.
-const GUARANTEED: [usize; 4] = [0, 1, 2, 3];
+/// Devices of the fleet; half of them are of each guaranteed class.
+const DEVICES: u32 = 16;
+/// As fast as they are answered, with alarms of their own: 32 unacknowledged each, and more in the
+/// firmware's store than any gateway takes. Longer than any run; the test ends it.
+const SCENARIO: &str = r#"
+[fleet]
+channels = 1
+readings_qos = 1
+window = 28
+payload_bytes_min = 200
+readings_per_second = 500
+alarms_per_minute = 600
+report_seconds = 1
+[[phase]]
+kind = "steady"
+seconds = 86400
+"#;
+/// The classes of such a site; the fleet's devices have a rule each.
+const CLASSES: &str = r#"
+[[class]]
+name = "critical"
+delivery = "guaranteed"
+[[class]]
+name = "sure"
+delivery = "guaranteed"
+[[class]]
+name = "normal"
+delivery = "buffered"
+[[class]]
+name = "low"
+delivery = "latest"
+
+[[rule]]
+topic = "alarm/#"
+class = "critical"
+[[rule]]
+topic = "sure/#"
+class = "sure"
+[[rule]]
+topic = "low/#"
+class = "low"
+"#;
+/// Ports below those that the system gives to outgoing connections: between two lives the gateway's port is
+/// nobody's, and must not be given to a device that looks for it.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// A device waits for 10 s at most between two tries.
+const CONNECTED_MAX: Duration = Duration::from_secs(30);
 /// What is settled is kept within this time (a second), on a machine that has other things to do too.
 const SETTLED_WITHIN: Duration = Duration::from_millis(1_500);
 /// A PUBACK takes so long from the broker to the gateway at most.
@@ -37,6 +87,8 @@ enum Uplink {
 
 struct Crash {
     site: SpoolSite,
+    fleet: Option<Fleet>,
+    /// What is not guaranteed, beside the fleet.
     load: Load,
     dice: Dice,
     broker_runs: bool,
@@ -78,16 +130,24 @@ fn is_nothing_guaranteed_lost_however_often_it_is_killed() {
 
 impl Crash {
     fn new(seed: u64) -> Self {
-        let site = SpoolSite::new();
+        let mut dice = Dice::seeded(seed);
+        let port = free_port(&mut dice);
+        let site = SpoolSite::classed(CLASSES, |configuration| {
+            let configuration = configuration.listening_at(port);
+            (0..DEVICES).fold(configuration, |configuration, device| {
+                let topic = format!("plant/{}/#", names::device(device));
+                configuration.rule(&topic, ["critical", "sure"][device as usize % 2])
+            })
+        });
         site.proxy.forget();
-        let guaranteed = ["alarm/0", "alarm/1", "sure/0", "sure/1"].map(Sender::to);
+        let fleet = Fleet::start(port, DEVICES, SCENARIO, site.far.tally().fleet.clone());
         let others = ["value/0", "low/0"].map(|topic| Sender::to(topic).each_second(500));
-        let senders: Vec<_> = guaranteed.into_iter().chain(others).collect();
-        let load = Load::start(site.port(), &senders);
+        let load = Load::start(port, &others);
         Self {
             site,
+            fleet: Some(fleet),
             load,
-            dice: Dice::seeded(seed),
+            dice,
             broker_runs: true,
             born: Instant::now(),
             kills: 0,
@@ -191,9 +251,10 @@ impl Crash {
     /// Everything heals, everything comes home, and is held against what the devices know.
     fn check(&mut self) {
         self.bring_back();
+        let fleet = self.fleet.take().unwrap();
+        let played = fleet.finish(CONNECTED_MAX);
+        every_acknowledged_message_arrived(&played);
         self.load.wait_all_answered(HOME);
-        assert_eq!(self.load.refused(), 0, "a guaranteed message was refused");
-        self.site.far.wait_for_all(&self.load, &GUARANTEED, HOME);
         let ledger = self.end();
         for class in ["critical", "sure"] {
             for counter in ["on_disk", "in_memory"] {
@@ -201,7 +262,7 @@ impl Crash {
             }
         }
         self.site.far.check();
-        self.repeats_are_bounded();
+        self.repeats_are_bounded(&played);
         self.the_ledger_is_exact_again(&ledger);
     }
 
@@ -238,7 +299,7 @@ impl Crash {
         ledger
     }
 
-    fn repeats_are_bounded(&self) {
+    fn repeats_are_bounded(&self, played: &Played) {
         let tally = self.site.far.tally();
         let bound = self.settled_just_before + self.site.proxy.broken_off();
         let repeats = tally.repeats.len();
@@ -247,8 +308,8 @@ impl Crash {
              under one id (at most {bound}: {} in flight at an end, {} settled just before one), {} lives left their mark",
             self.kills,
             self.cuts,
-            self.load.made(),
-            self.load.answered(),
+            sum(played, |kind| kind.sent),
+            sum(played, |kind| kind.acknowledged),
             tally.at.len(),
             repeats,
             self.site.proxy.broken_off(),
@@ -256,10 +317,45 @@ impl Crash {
             tally.epochs().len(),
         ));
         assert!(repeats <= bound, "{repeats} repeats, at most {bound}");
-        let guaranteed = tally.overtaken.iter().filter(|(device, _)| *device < 4);
+        let guaranteed = tally
+            .overtaken
+            .iter()
+            .filter(|(stream, _)| *stream >= FLEET);
         let overtaken: Vec<_> = guaranteed.take(10).collect();
         assert!(overtaken.is_empty(), "out of order: {overtaken:?}");
-        let settle = self.load.progress(0).connections;
-        assert!(settle > 1, "the devices never came back");
+        let broken = played.account.run.connections_broken;
+        assert!(broken > 0, "the devices never came back");
     }
+}
+
+/// Held against what the fleet's own ledgers say, message for message.
+#[track_caller]
+fn every_acknowledged_message_arrived(played: &Played) {
+    let account = &played.account;
+    assert!(account.alarm.acknowledged > 0, "no alarm was acknowledged");
+    for kind in Kind::ALL {
+        let of = account.of(kind);
+        let name = kind.name();
+        assert_eq!(of.refused, 0, "{name}: one was refused");
+        assert_eq!(of.unanswered, 0, "{name}: some were never answered");
+        let missing = of.far_end.as_ref().unwrap().missing;
+        assert_eq!(missing, 0, "{name}: acknowledged and missing: {account}");
+    }
+}
+
+fn sum(played: &Played, count: fn(&firmware_sim::account::KindAccount) -> u64) -> u64 {
+    Kind::ALL
+        .map(|kind| count(played.account.of(kind)))
+        .iter()
+        .sum()
+}
+
+fn free_port(dice: &mut Dice) -> u16 {
+    let first = std::process::id() as u16 ^ dice.below(1 << 16) as u16;
+    let count = PORTS.len() as u16;
+    let ports = (0..count).map(|n| PORTS.start + (first % count + n) % count);
+    let free = ports
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .next();
+    free.expect("a free port")
 }

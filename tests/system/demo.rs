@@ -93,6 +93,26 @@ fn is_the_account_printed_when_it_is_ended_early() {
 }
 
 #[test]
+fn does_a_demo_that_is_killed_leave_no_gateway_and_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = demo(&["--json"], folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the demo's gateway has a spool", STORY_MAX, || {
+        let mut folders = fs::read_dir(folder.path()).unwrap().flatten();
+        folders.any(|made| made.path().join("state/spool").is_dir())
+    });
+    signal(child.id(), "KILL");
+    child.wait().unwrap();
+    wait_until("nothing is left", STORY_MAX, || {
+        gateways_of(folder.path()) == 0 && fs::read_dir(folder.path()).unwrap().count() == 0
+    });
+}
+
+#[test]
 fn is_a_folder_that_takes_nothing_told_at_once_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("nowhere");

@@ -43,6 +43,12 @@ impl Configuration {
         configuration
     }
 
+    /// A listener that has the same port in every life.
+    pub(crate) fn listening_at(mut self, port: u16) -> Self {
+        self.listener = format!("[listener]\nbind = \"127.0.0.1:{port}\"\n");
+        self
+    }
+
     /// The same for any uplink.
     pub(crate) fn to_url(url: &str) -> Self {
         Self {

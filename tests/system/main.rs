@@ -2,7 +2,7 @@
 //!
 //! The first rooms are what the tests stand on: `broker` runs mosquitto, `gateway` runs `tidegate`,
 //! `proxy` stands between the two and makes faults, `device` sends, `subscriber` is the far end,
-//! `site` puts them together. `spool_load`, `spool_far` and `spool_site` are the same for many
+//! `site` puts them together. `fleet` is a fleet of firmware-sim. `spool_load`, `spool_far` and `spool_site` are the same for many
 //! messages and several lives of one gateway, `disk_mount` is a small disk, and `network` a narrow link. The others are the tests, by what they ask. Everything runs on
 //! loopback; each test has its own processes and folders.
 
@@ -15,6 +15,7 @@ mod broker;
 mod certificates;
 mod device;
 mod disk_mount;
+mod fleet;
 mod gateway;
 mod network;
 mod proxy;

@@ -1,11 +1,16 @@
-//! The far end of a [`Load`](crate::spool_load::Load): it knows each message by its device, its number
-//! and the id that the gateway gave it, and keeps only counts, so that a million fit.
+//! The far end of a [`Load`](crate::spool_load::Load) or a fleet: it knows each message by its device, its
+//! number and the id that the gateway gave it, and keeps only counts, so that a million fit.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use firmware_sim::ledger::stream_of;
+use firmware_sim::names;
+use firmware_sim::watch::FarEnd;
+use serde::Deserialize;
 
 use crate::spool_load::Load;
 use crate::subscriber::Subscriber;
@@ -14,9 +19,16 @@ use crate::wire::Publish;
 /// A device's place in the load, and the message's number.
 type Key = (usize, u32);
 
+/// Streams of a fleet have their places from here on, behind all devices of a load.
+pub(crate) const FLEET: usize = 100;
+/// Alarms, reports, and readings of one channel.
+const STREAMS: usize = 3;
+
 /// What arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Is told everything, for the account of a fleet.
+    pub(crate) fleet: FarEnd,
     /// By device and number.
     arrivals: Vec<Vec<u32>>,
     /// Which message each id stands for.
@@ -38,7 +50,8 @@ pub(crate) struct Tally {
 impl Tally {
     fn note(&mut self, publish: &Publish) {
         let at = Instant::now();
-        let Some((device, number)) = key(&publish.payload) else {
+        self.fleet.note(publish.topic.as_bytes(), &publish.payload);
+        let Some((device, number)) = key(&publish.payload).or_else(|| fleet_key(publish)) else {
             self.wrong.push(format!("nobody sent {:?}", publish.text()));
             return;
         };
@@ -134,6 +147,18 @@ fn key(payload: &[u8]) -> Option<Key> {
     let text = std::str::from_utf8(payload.get(..12)?).ok()?;
     let (device, number) = text.split_once(' ')?;
     Some((device.parse().ok()?, number.parse().ok()?))
+}
+
+/// The same of a message of a fleet, whose devices have one channel and start once.
+fn fleet_key(publish: &Publish) -> Option<Key> {
+    #[derive(Deserialize)]
+    struct Stamp {
+        seq: u32,
+    }
+    let (device, kind, channel) = names::read(publish.topic.as_bytes())?;
+    let Stamp { seq } = serde_json::from_slice(&publish.payload).ok()?;
+    let stream = device as usize * STREAMS + stream_of(kind, channel);
+    Some((FLEET + stream, seq))
 }
 
 /// A far end that tallies.

@@ -2,6 +2,11 @@
 //! at its rate, comes back when its connection ends, and brings again, marked DUP, what was not
 //! answered. What was answered is remembered by its number, so that the far end can be held against
 //! it.
+//!
+//! They are no fleet of firmware-sim, which plays the crash harness: these tests count to the message (so
+//! many of so many bytes, then the ledger must say the same number), ask while it goes on what each device
+//! was answered, and must see what a gateway holds back. Firmware goes by time, has room for 28 unanswered
+//! messages and lets newer readings take the place of those that wait.
 
 use std::collections::VecDeque;
 use std::io::{self, Cursor, ErrorKind, Read, Write};
@@ -169,11 +174,6 @@ impl Load {
     /// How many were made, over all devices.
     pub(crate) fn made(&self) -> u32 {
         self.sum(|progress| progress.made)
-    }
-
-    /// How many were refused, over all devices.
-    pub(crate) fn refused(&self) -> u32 {
-        self.sum(|progress| progress.refused)
     }
 
     /// The longest wait for an answer, over all devices.

@@ -17,13 +17,18 @@ use crate::message::{Kind, Message};
 use crate::tick::Tick;
 
 /// Places of the window that only alarms may take: a slow gateway must not fill it with readings.
-const ALARM_RESERVE: usize = IN_FLIGHT_MAX / 2;
+const ALARM_RESERVE: usize = 4;
+/// The most that [`OutboxSettings::window`] can be.
+pub const WINDOW_MAX: usize = IN_FLIGHT_MAX - ALARM_RESERVE;
 
 /// How the outbox behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxSettings {
     /// Whether readings ask for an acknowledgement (QoS 1). Alarms and reports always do.
     pub readings_confirmed: bool,
+    /// Readings and reports without acknowledgement at most, 1 to [`WINDOW_MAX`]. Alarms have a few
+    /// places more.
+    pub window: usize,
     /// No packet is sent for this long: a PINGREQ goes, and its answer must come as soon.
     pub ping_after: Duration,
     /// A connection that is not there in this time is given up.
@@ -258,7 +263,8 @@ impl Outbox {
 
     /// Room in the window, and nothing that has to go again first.
     fn may_send(&self, up: &Up, kind: Kind) -> bool {
-        let window_max = usize::from(up.session.receive_max).min(IN_FLIGHT_MAX);
+        let window_max = self.settings.window.clamp(1, WINDOW_MAX) + ALARM_RESERVE;
+        let window_max = window_max.min(up.session.receive_max.into());
         let window_max = match kind {
             Kind::Alarm => window_max,
             // A far end that takes only a few still takes one.

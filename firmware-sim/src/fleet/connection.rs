@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,10 +16,11 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use tidegate_device::Tick;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::powered::Parted;
 use super::stage::{Stage, count, uncount};
+use super::timer::Timer;
 use super::unit::{Link, Unit};
 use crate::clock::Clock;
 use crate::ledger::DeviceLedger;
@@ -46,6 +46,7 @@ const PARTIAL_MAX: usize = 4 * 1024;
 pub(super) struct Shared {
     stage: Rc<Stage>,
     clock: Clock,
+    timer: Timer,
     address: SocketAddr,
     /// The buffer of whoever is in its turn.
     scratch: Cell<Vec<u8>>,
@@ -65,9 +66,8 @@ struct Socket {
 }
 
 /// The life of one device, until the run is over and all is delivered, or too long over.
-pub(super) async fn live(mut unit: Box<Unit>, shared: Rc<Shared>) -> DeviceLedger {
+pub(super) async fn live(mut unit: Box<Unit>, index: u32, shared: Rc<Shared>) -> DeviceLedger {
     let mut socket = Socket::default();
-    let mut timer = Box::pin(sleep_until(tokio::time::Instant::now()));
     loop {
         let now = shared.clock.now();
         socket.listen(now, &mut unit, &shared.stage);
@@ -84,7 +84,7 @@ pub(super) async fn live(mut unit: Box<Unit>, shared: Rc<Shared>) -> DeviceLedge
         }
         socket.count_up(unit.is_up(), &shared.stage);
         match until {
-            Wake::At(tick) => socket.wait(&shared, now, tick, timer.as_mut()).await,
+            Wake::At(tick) => socket.wait(&shared, now, tick, index).await,
             Wake::Now | Wake::Dial => tokio::task::yield_now().await,
         }
     }
@@ -102,13 +102,14 @@ enum Wake {
 }
 
 impl Shared {
-    pub(super) const fn new(stage: Rc<Stage>, clock: Clock, address: SocketAddr) -> Self {
-        Self {
+    pub(super) fn new(stage: Rc<Stage>, clock: Clock, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
             stage,
             clock,
+            timer: Timer::start(clock)?,
             address,
             scratch: Cell::new(Vec::new()),
-        }
+        })
     }
 
     /// Whether a device that has all delivered, or has not, is to go home.
@@ -151,9 +152,12 @@ impl Socket {
             self.lost(now, unit, &shared.stage);
             return;
         };
-        // Without it a device would hide megabytes in the kernel, and readings would grow old there
-        // instead of being superseded.
-        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+        if !unit.is_flat_out() {
+            // Without it a device would hide megabytes in the kernel, and readings would grow old there
+            // instead of being superseded. Flat out none is, and so small a buffer would wait for the far
+            // end's delayed acknowledgements.
+            let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+        }
         // Without it an alarm would wait for the acknowledgement of the reading before it. That
         // neither can be set is no reason to stay away.
         let _ = stream.set_nodelay(true);
@@ -232,12 +236,9 @@ impl Socket {
     }
 
     /// Until there is something to read, room to write, or `until`.
-    async fn wait(&self, shared: &Shared, now: Tick, until: Tick, mut timer: Pin<&mut Sleep>) {
+    async fn wait(&self, shared: &Shared, now: Tick, until: Tick, index: u32) {
         let until = until.min(now.after(SLEEP_MAX));
-        let Some(instant) = shared.clock.instant(until) else {
-            return;
-        };
-        timer.as_mut().reset(instant.into());
+        let timer = shared.timer.wait(until, index);
         let Some(stream) = &self.stream else {
             timer.await;
             return;

@@ -2,7 +2,7 @@
 //! bytes and what is to be done with the connection. It never touches a socket.
 
 use tidegate_device::payload::{self, PAYLOAD_MAX};
-use tidegate_device::{Device, Outgoing, Session, Step, Tick};
+use tidegate_device::{Device, Due, Outgoing, Session, Step, Tick};
 
 use super::stage::{Stage, count};
 use super::unit::Link;
@@ -25,6 +25,8 @@ pub(super) struct Powered {
     pub(super) device: Device,
     /// It has a connection, or asked for one.
     pub(super) linked: bool,
+    /// The channel that is sampled next where no timer says so.
+    pub(super) next_channel: u8,
 }
 
 /// What a device has around it in a turn.
@@ -69,6 +71,35 @@ impl Powered {
                 Next::Change(link) => return (link, now),
             }
         }
+    }
+
+    /// Sends as fast as the connection takes it, and makes a reading whenever none waits. Gives what to do
+    /// with the connection, and when the next turn is due, if it takes nothing and nothing comes before.
+    pub(super) fn flat_out(&mut self, now: Tick, around: &mut Around<'_>) -> (Link, Tick) {
+        self.device.report(now);
+        while around.may_write {
+            match self.send(now, around) {
+                Next::Wait(until) if self.is_full() || now >= around.stage.end() => {
+                    return (Link::Keep, until);
+                }
+                Next::Wait(_) => self.sample_at_once(now, around),
+                Next::Flush => return (Link::Keep, now),
+                Next::Change(link) => return (link, now),
+            }
+        }
+        (Link::Keep, Tick::NEVER)
+    }
+
+    /// Whether what is there already cannot go.
+    fn is_full(&self) -> bool {
+        !self.device.is_up() || self.device.waiting().next().is_some()
+    }
+
+    fn sample_at_once(&mut self, now: Tick, around: &mut Around<'_>) {
+        let channel = self.next_channel;
+        self.next_channel = (channel + 1) % around.stage.scenario.fleet.channels;
+        let value = around.signal.sample(channel);
+        self.device.sample(Due { channel, at: now }, value);
     }
 
     /// Whether no sample is due by `until` any more.
@@ -189,11 +220,13 @@ impl Around<'_> {
 fn publish(outgoing: &Outgoing, around: &mut Around<'_>) {
     let message = &outgoing.message;
     let mut buffer = [0; PAYLOAD_MAX];
-    let form = around.stage.scenario.fleet.payload;
+    let fleet = &around.stage.scenario.fleet;
+    let form = fleet.payload;
     // Every message fits: the device's own tests say so.
     let payload = payload::write(message, form, &mut buffer).unwrap_or_default();
-    let topics = around.stage.scenario.fleet.topics_per_channel;
+    let topics = fleet.topics_per_channel;
     let name = names::spread_level(message.kind(), message.channel, message.seq, topics);
+    let payload = (payload, fleet.payload_bytes_min);
     let topic = (around.topic_prefix, &*name);
     let packet_id = outgoing.packet_id.map(std::num::NonZeroU16::get);
     around

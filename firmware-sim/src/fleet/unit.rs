@@ -19,6 +19,7 @@ use crate::wire::{Connect, Writer, first_packet};
 /// What a connection must have answered by, and how often it is asked.
 const OUTBOX: OutboxSettings = OutboxSettings {
     readings_confirmed: false,
+    window: 4,
     ping_after: Duration::from_secs(20),
     connect_max: Duration::from_secs(10),
     acknowledge_max: Duration::from_secs(60),
@@ -46,6 +47,7 @@ pub struct Unit {
 struct Standing {
     until: Tick,
     network: bool,
+    flat_out: bool,
     caught_up: bool,
 }
 
@@ -94,6 +96,7 @@ impl Unit {
             standing: Standing {
                 until: stage.start_of(index),
                 network: true,
+                flat_out: false,
                 caught_up: true,
             },
         }
@@ -151,7 +154,11 @@ impl Unit {
             may_write,
             out,
         };
-        powered.turn(now, sample_until, &mut around)
+        if self.standing.flat_out {
+            powered.flat_out(now, &mut around)
+        } else {
+            powered.turn(now, sample_until, &mut around)
+        }
     }
 
     /// Appends the CONNECT.
@@ -200,6 +207,12 @@ impl Unit {
         through && self.powered.as_ref().is_none_or(|p| p.device.is_idle())
     }
 
+    /// Whether it samples as fast as its connection takes it.
+    #[must_use]
+    pub const fn is_flat_out(&self) -> bool {
+        self.standing.flat_out
+    }
+
     /// Whether its connection was accepted and stands.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -226,14 +239,20 @@ impl Unit {
         if over {
             // What waits is to be delivered: the network holds and no power goes. What is off stays off.
             orders.network = true;
+            orders.flat_out = false;
             orders.power = self.powered.is_some();
             orders.power_ons = self.obeyed.power_ons;
             until = Tick::NEVER;
         }
+        if self.standing.flat_out && !orders.flat_out {
+            self.rest_until(at);
+        }
         self.standing = Standing {
             until,
             network: orders.network,
-            caught_up: false,
+            flat_out: orders.flat_out,
+            // Without a timer nothing is due that a late turn could have missed.
+            caught_up: orders.flat_out,
         };
         let power_went = self.obey_power(began, stage, orders, index);
         (orders, power_went)
@@ -271,6 +290,14 @@ impl Unit {
         cut
     }
 
+    /// Timers that stood still have missed nothing, and go on after `now`.
+    fn rest_until(&mut self, now: Tick) {
+        if let Some(powered) = &mut self.powered {
+            let next = now.after(Duration::from_micros(1));
+            powered.device.sampler_mut().rest_until(next);
+        }
+    }
+
     fn obey_rates(&mut self, began: Tick, stage: &Stage, orders: Orders) {
         let channels = stage.scenario.fleet.channels;
         self.signal
@@ -302,6 +329,7 @@ impl Unit {
                 .unwrap_or(&channels),
             outbox: OutboxSettings {
                 readings_confirmed: fleet.readings_confirmed,
+                window: fleet.window,
                 ..OUTBOX
             },
             report_period: fleet.report_period,
@@ -315,6 +343,7 @@ impl Unit {
         self.powered = Some(Powered {
             device,
             linked: false,
+            next_channel: 0,
         });
         self.obeyed.period = orders.period;
         self.obey_rates(start, stage, orders);

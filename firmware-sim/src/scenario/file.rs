@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tidegate_device::CHANNELS_MAX;
+use tidegate_device::outbox::WINDOW_MAX;
 use tidegate_device::payload::Form;
 use toml::Spanned;
 
@@ -23,6 +24,8 @@ const FACTOR: RangeInclusive<f64> = 0.01..=100_000.0;
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// Five digits, so that all names are of one length.
 const TOPICS_PER_CHANNEL: RangeInclusive<u32> = 1..=100_000;
+/// What one turn of a device writes at most, four times over.
+const PAYLOAD_BYTES_MIN: RangeInclusive<u32> = 0..=65_536;
 const CONNECT_PER_SECOND: RangeInclusive<f64> = 1.0..=100_000.0;
 
 /// Everything that is wrong with a scenario.
@@ -98,6 +101,7 @@ impl Check<'_> {
 
     fn fleet(&mut self, file: &FleetFile) -> Fleet {
         let channels_max = u8::try_from(CHANNELS_MAX).unwrap_or(u8::MAX);
+        let window_max = u8::try_from(WINDOW_MAX).unwrap_or(u8::MAX);
         let report = self.number(
             file.report_seconds.as_ref(),
             "report_seconds",
@@ -126,6 +130,15 @@ impl Check<'_> {
                 1,
             ),
             report_period: Duration::from_secs_f64(report.unwrap_or(10.0)),
+            window: self
+                .integer(file.window.as_ref(), "window", 1..=window_max, 4)
+                .into(),
+            payload_bytes_min: self.integer(
+                file.payload_bytes_min.as_ref(),
+                "payload_bytes_min",
+                PAYLOAD_BYTES_MIN,
+                0,
+            ) as usize,
         }
     }
 
@@ -194,6 +207,7 @@ impl Check<'_> {
                 devices: self.integer(file.devices.as_ref(), "devices", 1..=20_000, 1),
                 factor: factor(self, 1_000.0),
             },
+            Kind::FlatOut => Act::FlatOut,
             Kind::AllAtOnce => Act::AllAtOnce {
                 off: pause(self, &file.off_seconds, "off_seconds", 1.0),
             },

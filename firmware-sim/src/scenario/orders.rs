@@ -19,6 +19,8 @@ pub struct Orders {
     pub period: Duration,
     /// Alarms a minute.
     pub alarms_per_minute: f64,
+    /// Whether it samples as fast as its connection takes it, and not by its timer.
+    pub flat_out: bool,
     /// Whether its network lets anything through.
     pub network: bool,
     /// Whether it has power.
@@ -48,6 +50,7 @@ pub fn orders(phase: &Phase, member: Member, elapsed: Duration) -> Orders {
     let calm = Orders {
         period: phase.period(1.0),
         alarms_per_minute: phase.alarms_per_minute,
+        flat_out: false,
         network: true,
         power: true,
         power_ons: 0,
@@ -80,6 +83,11 @@ pub fn orders(phase: &Phase, member: Member, elapsed: Duration) -> Orders {
         }
         Act::ClockSkew { share, skew } if member.is_in(share) => Orders {
             skew_millis: member.skew_millis(skew),
+            ..calm
+        },
+        Act::FlatOut => Orders {
+            alarms_per_minute: 0.0,
+            flat_out: true,
             ..calm
         },
         Act::AllAtOnce { off } => {

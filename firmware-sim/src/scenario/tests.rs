@@ -30,7 +30,7 @@ fn are_all_scenarios_of_the_project_sound() {
         }
         read += 1;
     }
-    assert!(read >= 16, "{read} scenarios");
+    assert!(read >= 18, "{read} scenarios");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct FleetFile {
     pub(super) connect_per_second: Option<Spanned<f64>>,
     pub(super) topics_per_channel: Option<Spanned<u32>>,
     pub(super) report_seconds: Option<Spanned<f64>>,
+    pub(super) window: Option<Spanned<u8>>,
+    pub(super) payload_bytes_min: Option<Spanned<u32>>,
     pub(super) readings_per_second: Option<Spanned<f64>>,
     pub(super) alarms_per_minute: Option<Spanned<f64>>,
 }
@@ -60,6 +62,7 @@ pub(super) enum Kind {
     Rebooting,
     ClockSkew,
     Mad,
+    FlatOut,
     AllAtOnce,
 }
 
@@ -74,6 +77,7 @@ impl Kind {
             Self::Rebooting => ("rebooting", &["share", "every_seconds", "off_seconds"]),
             Self::ClockSkew => ("clock-skew", &["share", "skew_seconds"]),
             Self::Mad => ("mad", &["devices", "factor"]),
+            Self::FlatOut => ("flat-out", &[]),
             Self::AllAtOnce => ("all-at-once", &["off_seconds"]),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Deserialize;
-use tidegate_device::payload::read_compact;
+use tidegate_device::payload::{COMPACT_LENGTH, read_compact};
 use tidegate_device::{ByKind, Kind, Tick};
 
 use crate::ledger::stream_of;
@@ -155,7 +155,9 @@ struct Stamp {
 
 impl Stamp {
     fn read(payload: &[u8]) -> Option<Self> {
-        if let Some(message) = read_compact(payload) {
+        // What a payload was filled up with stands behind the message.
+        let compact = payload.get(..COMPACT_LENGTH).and_then(read_compact);
+        if let Some(message) = compact {
             return Some(Self {
                 boot: message.boot,
                 seq: message.seq,

@@ -50,13 +50,13 @@ impl Writer<'_> {
     }
 
     /// PUBLISH to the topic `prefix` and `name` together (MQTT 5, 3.3): QoS 1 with a packet id, QoS 0
-    /// without.
+    /// without. The payload is filled up with spaces to `payload_bytes_min`.
     pub fn publish(
         &mut self,
         (prefix, name): (&str, &str),
         packet_id: Option<u16>,
         dup: bool,
-        payload: &[u8],
+        (payload, payload_bytes_min): (&[u8], usize),
     ) {
         let topic_length = prefix.len() + name.len();
         let id_length = if packet_id.is_some() { 2 } else { 0 };
@@ -64,10 +64,11 @@ impl Writer<'_> {
             Protocol::V311 => &[],
             Protocol::V5 => &[0],
         };
+        let payload_length = payload.len().max(payload_bytes_min);
         let first = 0x30 | u8::from(dup) << 3 | u8::from(packet_id.is_some()) << 1;
         self.header(
             first,
-            2 + topic_length + id_length + properties.len() + payload.len(),
+            2 + topic_length + id_length + properties.len() + payload_length,
         );
         let length = u16::try_from(topic_length).unwrap_or(u16::MAX);
         self.buffer.extend_from_slice(&length.to_be_bytes());
@@ -77,7 +78,9 @@ impl Writer<'_> {
             self.buffer.extend_from_slice(&id.to_be_bytes());
         }
         self.buffer.extend_from_slice(properties);
+        let end = self.buffer.len() + payload_length;
         self.buffer.extend_from_slice(payload);
+        self.buffer.resize(end, b' ');
     }
 
     /// SUBSCRIBE to one filter at QoS 1 (MQTT 5, 3.8).
@@ -135,6 +138,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn is_a_short_payload_filled_up_and_a_long_one_left_alone() {
+        for (min, wanted) in [(0, &b"abc"[..]), (2, b"abc"), (5, b"abc  ")] {
+            let mut buffer = Vec::new();
+            let mut writer = Writer {
+                buffer: &mut buffer,
+                protocol: Protocol::V5,
+            };
+            writer.publish(("a/", "b"), None, false, (b"abc", min));
+            let read = first_packet(&buffer, Protocol::V5).unwrap();
+            let Some((Packet::Publish(publish), length)) = read else {
+                panic!("{read:?}");
+            };
+            assert_eq!((publish.payload, length), (wanted, buffer.len()));
+        }
+    }
+
+    #[test]
     fn does_a_publish_read_as_it_was_written() {
         for protocol in [Protocol::V311, Protocol::V5] {
             for payload in [&[][..], &[7; 30], &[7; 300]] {
@@ -143,7 +163,7 @@ mod tests {
                     buffer: &mut buffer,
                     protocol,
                 };
-                writer.publish(("plant/sim-00001/", "alarm"), Some(9), true, payload);
+                writer.publish(("plant/sim-00001/", "alarm"), Some(9), true, (payload, 0));
                 let expected = Packet::Publish(Publish {
                     topic: b"plant/sim-00001/alarm",
                     packet_id: Some(9),

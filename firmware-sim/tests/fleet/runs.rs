@@ -245,6 +245,28 @@ fn does_a_device_take_at_most_16_kib() {
     );
 }
 
+/// Beside a phase of the same length by the timer, nothing is superseded, and there is far more.
+#[test]
+fn does_a_fleet_flat_out_send_what_the_gateway_takes_and_supersede_nothing() {
+    for (protocol, payload, qos) in [("3.1.1", "json", 1), ("5", "compact", 0)] {
+        let broker = Broker::start();
+        let text = format!(
+            "[fleet]\npayload = \"{payload}\"\nreadings_qos = {qos}\nwindow = 20\npayload_bytes_min = 200\n\
+             [[phase]]\nkind = \"flat-out\"\nseconds = 0.5\n[[phase]]\nkind = \"steady\"\nseconds = 0.5\n"
+        );
+        let said = watched(&text, &broker, &["--devices", "3", "--protocol", protocol]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let account = said.account();
+        assert_balanced(&account);
+        let of = |name: &str| number(&account, &format!("/reading/{name}"));
+        assert!(of("sent") > 100, "by the timer it would be 12: {account:#}");
+        assert_eq!(of("superseded"), 0, "{account:#}");
+        assert_eq!(of("far_end/arrived"), of("sent"), "{account:#}");
+        assert_eq!(of("far_end/out_of_order"), 0, "{account:#}");
+        assert_eq!(number(&account, "/strangers"), 0, "{account:#}");
+    }
+}
+
 /// A far end of the caller's own that is told nothing: all that was acknowledged is missing, on every
 /// topic, and the fleet knows how long its devices waited.
 #[test]

@@ -20,6 +20,7 @@ pub(crate) fn settings(channels: &[Channel], readings_confirmed: bool) -> Settin
         channels,
         outbox: OutboxSettings {
             readings_confirmed,
+            window: 4,
             ping_after: Duration::from_secs(20),
             connect_max: Duration::from_secs(5),
             acknowledge_max: Duration::from_secs(30),

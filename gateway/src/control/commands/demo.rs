@@ -6,12 +6,15 @@
     reason = "a command speaks"
 )]
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::run::run;
 use super::{complain, say};
 use crate::control::demo::account::Account;
+use crate::control::demo::child::end_with_demo;
 use crate::control::demo::play::{PlayError, play};
 use crate::control::demo::story::Story;
 use crate::control::demo::terminal::View;
@@ -26,11 +29,17 @@ pub struct Demo {
     /// Show nothing, and print the account as one JSON object at the end.
     #[arg(long)]
     json: bool,
+    /// Be the demo's gateway, with this configuration: how the demo starts it.
+    #[arg(long, hide = true, value_name = "FILE")]
+    gateway: Option<PathBuf>,
 }
 
 /// Plays it. A ledger that does not balance or an alarm that is missing is [`Exit::Failed`].
 #[must_use]
 pub fn demo(asked: &Demo) -> Exit {
+    if let Some(configuration) = &asked.gateway {
+        return be_the_gateway(configuration);
+    }
     let view = if asked.json {
         Ok(View::Nothing)
     } else {
@@ -60,6 +69,15 @@ pub fn demo(asked: &Demo) -> Exit {
             }
         }
     }
+}
+
+/// The gateway as `tidegate run` has it, and somebody who ends it when the demo is gone.
+fn be_the_gateway(configuration: &Path) -> Exit {
+    if let Err(error) = end_with_demo(configuration.to_owned()) {
+        complain(format_args!("fault: the system gives no thread: {error}\n"));
+        return Exit::Failed;
+    }
+    run(Some(configuration))
 }
 
 fn print(account: &Account, json: bool) {

@@ -1,16 +1,19 @@
 //! The gateway of the demo: this very binary as a child process, so that it can be killed as a real
-//! one is. A door.
+//! one is. It ends with the demo, however that ends: its standard input is a pipe that only the demo holds.
+//! A door.
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "starts this binary once more, and kills it"
+    reason = "starts this binary once more, and kills it, or itself when nobody is left to do so"
 )]
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
-use super::folder::{Folder, Unusable};
+use super::folder::{self, Folder, Unusable};
 
 /// The gateway did not start.
 #[derive(Debug)]
@@ -51,11 +54,11 @@ impl Gateway {
         let log = folder.log().map_err(ChildError::Folder)?;
         let complaints = log.try_clone().map_err(ChildError::Program)?;
         let process = Command::new(program)
-            .arg("run")
-            .arg("-c")
+            .arg("demo")
+            .arg("--gateway")
             .arg(folder.configuration())
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(log)
             .stderr(complaints)
             // A Ctrl-C on the terminal is the demo's to hear, not the gateway's.
@@ -70,6 +73,22 @@ impl Gateway {
     pub fn runs(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
+}
+
+/// The child's side: ends this process when the demo is gone, kill -9 included, and removes the demo's
+/// folder, which holds `configuration`. Without a demo that holds the pipe it is gone at once.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn end_with_demo(configuration: PathBuf) -> io::Result<()> {
+    let thread = thread::Builder::new().name("demo-watch".to_owned());
+    let watch = thread.spawn(move || {
+        // The demo writes nothing: what comes is the end.
+        let _ = io::stdin().lock().read(&mut [0]);
+        folder::remove_orphan(&configuration);
+        std::process::exit(1);
+    });
+    watch.map(drop)
 }
 
 impl Drop for Gateway {

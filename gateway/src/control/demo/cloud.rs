@@ -111,6 +111,7 @@ impl Cloud {
             open: Some(open),
             count: None,
             taken: 0,
+            fault: None,
             tell,
         };
         let thread = thread::Builder::new().name("demo-cloud".to_owned());
@@ -157,6 +158,7 @@ struct Life {
     open: Option<Open>,
     count: Option<(Box<Arrivals>, FleetClock)>,
     taken: u64,
+    fault: Option<String>,
     tell: watch::Sender<CloudFigures>,
 }
 
@@ -208,13 +210,18 @@ impl Life {
     }
 
     async fn on(&mut self) {
-        for _ in 0..ON_TRIES {
-            if self.open.is_some() {
-                return;
-            }
+        let mut tries = 0;
+        while self.open.is_none() {
             match Open::at(self.address) {
                 Ok(open) => self.open = Some(open),
-                Err(_) => sleep(ON_PAUSE).await,
+                Err(_) if tries < ON_TRIES => {
+                    tries += 1;
+                    sleep(ON_PAUSE).await;
+                }
+                Err(error) => {
+                    self.fault = Some(CloudError::Listener(error).to_string());
+                    return;
+                }
             }
         }
     }
@@ -229,6 +236,7 @@ impl Life {
         });
         self.tell.send_replace(CloudFigures {
             is_on: self.open.is_some(),
+            fault: self.fault.clone(),
             taken: self.taken,
             acts: acts.unwrap_or_default(),
         });
@@ -318,5 +326,38 @@ fn settings(bind: SocketAddr) -> ListenerSettings {
         topic_bytes_max: 256,
         topic_levels_max: 8,
         client_rate_max: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::demo::ports::two_free;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    #[test]
+    fn is_a_port_that_was_taken_meanwhile_told() {
+        let [at, _] = two_free(7_001).unwrap();
+        let cloud = Cloud::start(at).unwrap();
+        let wait = |what: &str, is_so: fn(&CloudFigures) -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !is_so(&cloud.figures()) {
+                assert!(Instant::now() < deadline, "never {what}");
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        cloud.switch(false);
+        wait("off", |figures| !figures.is_on);
+        cloud.switch(true);
+        wait("on again", |figures| figures.is_on);
+        assert_eq!(cloud.figures().fault, None);
+        cloud.switch(false);
+        wait("off", |figures| !figures.is_on);
+        let _taken = TcpListener::bind(at).unwrap();
+        cloud.switch(true);
+        wait("told", |figures| figures.fault.is_some());
+        let fault = cloud.figures().fault.unwrap();
+        assert!(fault.contains(&at.to_string()), "{fault}");
     }
 }

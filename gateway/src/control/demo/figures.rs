@@ -58,6 +58,8 @@ pub struct GatewayFigures {
 pub struct CloudFigures {
     /// Whether it can be reached.
     pub is_on: bool,
+    /// Why it can never be reached again.
+    pub fault: Option<String>,
     /// Messages that it took, repeated ones too.
     pub taken: u64,
     /// The alarms of each act, by when they were due; empty before the first.

@@ -35,7 +35,7 @@ const TELL_EVERY: Duration = Duration::from_millis(10);
 /// The fleet's thread.
 #[derive(Debug)]
 pub struct Fleet {
-    thread: JoinHandle<Vec<DeviceLedger>>,
+    thread: JoinHandle<io::Result<Vec<DeviceLedger>>>,
     stop: watch::Sender<bool>,
     figures: watch::Receiver<FleetFigures>,
 }
@@ -80,11 +80,11 @@ impl Fleet {
     }
 
     /// Every device's ledger, and the last figures; `None` when the fleet had a defect, whose panic is
-    /// on the terminal.
+    /// on the terminal, or the system gave it no timer.
     #[must_use]
     pub fn end(self) -> Option<(Vec<DeviceLedger>, FleetFigures)> {
         self.stop();
-        let ledgers = self.thread.join().ok()?;
+        let ledgers = self.thread.join().ok()?.ok()?;
         Some((ledgers, *self.figures.borrow()))
     }
 }
@@ -103,12 +103,12 @@ fn stage(scenario: Scenario, clock: Clock) -> Stage {
 
 fn attend(
     runtime: &Runtime,
-    fleet: impl Future<Output = Vec<DeviceLedger>>,
+    fleet: impl Future<Output = io::Result<Vec<DeviceLedger>>>,
     stage: &Stage,
     clock: Clock,
     mut stopped: watch::Receiver<bool>,
     tell: &watch::Sender<FleetFigures>,
-) -> Vec<DeviceLedger> {
+) -> io::Result<Vec<DeviceLedger>> {
     LocalSet::new().block_on(runtime, async {
         let mut fleet = std::pin::pin!(fleet);
         let mut late_micros = [0; ACTS.len()];

@@ -12,6 +12,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// Every folder's name begins so.
+const NAME: &str = "tidegate-demo-";
+/// A gateway that still runs may make a file while its folder is removed.
+const REMOVE_TRIES: u32 = 10;
 /// Folders of earlier demos that were killed may be in the way of a name.
 const NAMES_MAX: u32 = 100;
 /// Lines of the log that are shown when the gateway did not start.
@@ -51,7 +55,7 @@ impl Folder {
         let above = std::env::temp_dir();
         let process = std::process::id();
         for n in 0..NAMES_MAX {
-            let path = above.join(format!("tidegate-demo-{process}-{n}"));
+            let path = above.join(format!("{NAME}{process}-{n}"));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path }),
                 Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
@@ -120,6 +124,18 @@ impl Drop for Folder {
     }
 }
 
+/// Removes the folder of a demo that was killed, from within its gateway; nothing that is not called as
+/// such a folder.
+pub fn remove_orphan(configuration: &Path) {
+    let folder = configuration.parent();
+    let folder = folder.filter(|folder| {
+        let name = folder.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with(NAME)
+    });
+    let Some(folder) = folder else { return };
+    let _ = (0..REMOVE_TRIES).find(|_| fs::remove_dir_all(folder).is_ok());
+}
+
 fn configuration(state_dir: &Path, gateway: SocketAddr, cloud: SocketAddr) -> String {
     let state_dir = state_dir.display().to_string();
     format!(
@@ -169,6 +185,20 @@ mod tests {
         let (config, findings) = loaded.unwrap();
         assert!(findings.list.is_empty(), "{findings}");
         assert_eq!(config.gateway.state_dir, folder.state_dir());
+    }
+
+    #[test]
+    fn is_an_orphan_removed_and_nothing_else() {
+        let folder = Folder::make().unwrap();
+        fs::write(folder.configuration(), "").unwrap();
+        fs::create_dir_all(folder.state_dir().join("spool")).unwrap();
+        let strange = folder.state_dir().join("tidegate.toml");
+        remove_orphan(&strange);
+        assert!(folder.state_dir().is_dir(), "no demo's folder is called so");
+        remove_orphan(&folder.configuration());
+        assert!(!folder.path.exists());
+        // Once more it does no harm.
+        remove_orphan(&folder.configuration());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum PlayError {
     Files(TooFewFiles),
     /// No cloud.
     Cloud(CloudError),
+    /// The cloud did not come back, for this reason.
+    CloudGone(String),
     /// No gateway process.
     Child(ChildError),
     /// The gateway ended by itself, with these last words.
@@ -79,6 +81,7 @@ impl fmt::Display for PlayError {
             Self::Ports(error) => error.fmt(f),
             Self::Files(error) => error.fmt(f),
             Self::Cloud(error) => error.fmt(f),
+            Self::CloudGone(why) => write!(f, "{why}; there is no account"),
             Self::Child(error) => error.fmt(f),
             Self::Ended(words) => write!(
                 f,
@@ -249,8 +252,11 @@ impl<S: FnMut(&Figures)> House<S> {
         cue.min(LOOK_EVERY)
     }
 
-    /// Asks the gateway how it is, if there is one.
+    /// Asks the gateway how it is, if there is one. Without a cloud the story has no end.
     async fn look(&mut self) -> Result<(), PlayError> {
+        if let Some(why) = self.cloud.figures().fault {
+            return Err(PlayError::CloudGone(why));
+        }
         let Some(gateway) = &mut self.gateway else {
             return Ok(());
         };

@@ -239,7 +239,7 @@ fn class_row(class: &ClassStatus, of: &str) -> String {
     format!(
         " {:<9}{of:<10} {:>9} {:>9} {:>9} {:>8} {:>8}  {}",
         class.name,
-        grouped(class.received),
+        grouped(taken_in(class)),
         grouped(class.ended.count(Outcome::Delivered)),
         grouped(gave_way(class)),
         grouped(class.in_memory),
@@ -295,7 +295,7 @@ fn ledger(page: &mut Page, figures: &Figures) {
     };
     let text = format!(
         " {verdict}: {} = {} delivered + {} gave way + {} here",
-        sum(|class| class.received.saturating_add_signed(class.found)),
+        sum(taken_in),
         sum(|class| class.ended.count(Outcome::Delivered)),
         sum(gave_way),
         sum(|class| class.in_memory + class.on_disk),
@@ -321,6 +321,11 @@ fn here(figures: &Figures) -> (u64, u64, Level) {
             .max_by_key(rank)
             .unwrap_or_default(),
     )
+}
+
+/// With what a killed start left on disk: it is delivered too.
+const fn taken_in(class: &ClassStatus) -> u64 {
+    class.received.saturating_add_signed(class.found)
 }
 
 /// All that ended without being delivered.
@@ -402,6 +407,7 @@ mod tests {
             },
             cloud: CloudFigures {
                 is_on,
+                fault: None,
                 taken: 3_000_000,
                 acts: vec![
                     ActFigures {
@@ -461,6 +467,19 @@ mod tests {
         assert_eq!(tone_of_ledger(&figures), Some(Tone::Good));
         figures.gateway.report.as_mut().unwrap().path.classes[0].received += 1;
         assert_eq!(tone_of_ledger(&figures), Some(Tone::Bad));
+    }
+
+    #[test]
+    fn is_what_a_killed_start_left_among_what_was_received() {
+        let mut figures = full(4, true, true);
+        let critical = &mut figures.gateway.report.as_mut().unwrap().path.classes[0];
+        (critical.received, critical.found) = (462, 105);
+        let lines = screen(&figures, 80, 24);
+        let row = lines
+            .iter()
+            .find(|line| line.text.starts_with(" critical"))
+            .unwrap();
+        assert!(row.text.contains(" 567 "), "{}", row.text);
     }
 
     #[test]
