@@ -5,7 +5,8 @@
 //!   devices (load, paced) -> the system, a process of its own -> sink -> tally
 //! ```
 //!
-//! - [`options`] what was asked for; [`cases`] what is compared and what is promised
+//! - [`options`] what was asked for; [`cases`] what is compared and what is promised; [`outage`] the case
+//!   without an uplink
 //! - [`measure`] one run of one system; [`process`] its figures in `/proc`; [`systems`] how each starts;
 //!   [`machine`] what all depend on
 //! - [`workload`] topics and stamps; [`load`] and [`paced`] publish; [`sink`] and [`tally`] receive
@@ -22,6 +23,7 @@ mod load;
 mod machine;
 mod measure;
 mod options;
+mod outage;
 mod paced;
 mod process;
 mod report;
@@ -39,8 +41,9 @@ use clap::Parser;
 
 use cases::{Case, Variant, cases};
 use measure::Measurement;
-use options::Options;
+use options::{CaseName, Options};
 use report::Runs;
+use systems::System;
 use wire::Protocol;
 
 fn main() -> ExitCode {
@@ -57,6 +60,9 @@ fn main() -> ExitCode {
     for case in cases(&options) {
         let runs = run(&case, &options);
         well &= report::print(&case, &runs);
+    }
+    if options.has_case(CaseName::Outage) && options.has_system(System::Tidegate) {
+        well &= outage::run(&options);
     }
     if well {
         println!("\nNothing was lost or overtaken that was promised.");

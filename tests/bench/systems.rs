@@ -61,6 +61,8 @@ pub(crate) enum Rules {
     None,
     /// One, which gives the alarm topic the class `critical`.
     Alarm,
+    /// One, which gives every topic the class `critical`.
+    Guaranteed,
     /// So many, for the plants; each matches a part of the topics, and a single one all.
     Plants(u32),
 }
@@ -142,6 +144,7 @@ fn push_rules(config: &mut String, rules: Rules) {
     match rules {
         Rules::None => {}
         Rules::Alarm => push("site/+/alarm", "critical"),
+        Rules::Guaranteed => push("#", "critical"),
         Rules::Plants(1) => push("plant/+/device/#", "normal"),
         Rules::Plants(count) => {
             for plant in 0..count {

@@ -23,6 +23,13 @@ impl Workload {
         Self::of(CONNECTIONS, |n| format!("site/{n:06}/telemetry"), false)
     }
 
+    /// So many connections, with one topic each.
+    pub(crate) fn devices(connections: usize) -> Self {
+        let mut workload = Self::of(connections, |n| format!("site/{n:06}/telemetry"), false);
+        workload.connections = connections;
+        workload
+    }
+
     /// One topic for each connection, and one alarm beside them.
     pub(crate) fn telemetry_and_alarm() -> Self {
         let mut workload = Self::telemetry();
