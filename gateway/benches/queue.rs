@@ -76,7 +76,7 @@ fn admit_all(queues: &mut Queues, messages: Vec<Message>, now: Tick, ends: &mut 
     for message in messages {
         let admission = queues.admit(black_box(message), u64::MAX, now, ends);
         assert!(matches!(admission, Admission::Admitted));
-        ends.clear();
+        *ends = Ends::default();
     }
     start.elapsed()
 }
@@ -94,7 +94,7 @@ fn admit(criterion: &mut Criterion) {
     for keys in KEYS {
         let mut dice = Keys::below(keys);
         group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
-            let (now, mut ends) = (Tick::START, Ends::new());
+            let (now, mut ends) = (Tick::START, Ends::default());
             let mut queues = queues();
             bencher.iter_custom(|count| {
                 scaled(count, || {
@@ -115,7 +115,7 @@ fn coalesce(criterion: &mut Criterion) {
     for keys in KEYS {
         let mut dice = Keys::below(keys);
         group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
-            let (mut queues, mut ends) = (queues(), Ends::new());
+            let (mut queues, mut ends) = (queues(), Ends::default());
             for key in 0..keys {
                 let first = message(LOW, key, Tick::START);
                 let _ = queues.admit(first, u64::MAX, Tick::START, &mut ends);
@@ -146,7 +146,7 @@ fn pick(criterion: &mut Criterion) {
         None,
     );
     group.bench_function("of three classes", |bencher| {
-        let (mut queues, mut ends) = (queues(), Ends::new());
+        let (mut queues, mut ends) = (queues(), Ends::default());
         bencher.iter_custom(|count| {
             scaled(count, || {
                 for key in 0..RUN {

@@ -5,7 +5,8 @@
 //!   fleet of firmware-sim -> the system, a process of its own -> sink -> tally
 //! ```
 //!
-//! - [`options`] what was asked for; [`cases`] what is compared and what is promised
+//! - [`options`] what was asked for; [`cases`] what is compared and what is promised; [`outage`] the case
+//!   without an uplink
 //! - [`measure`] one run of one system; [`process`] its figures in `/proc`; [`systems`] how each starts;
 //!   [`machine`] what all depend on
 //! - [`traffic`] what the fleet does; [`sink`] and [`tally`] receive
@@ -21,6 +22,7 @@ mod floor;
 mod machine;
 mod measure;
 mod options;
+mod outage;
 mod process;
 mod report;
 #[allow(dead_code, reason = "the overload benchmark uses the rest")]
@@ -37,8 +39,9 @@ use clap::Parser;
 
 use cases::{Case, Variant, cases};
 use measure::Measurement;
-use options::Options;
+use options::{CaseName, Options};
 use report::Runs;
+use systems::System;
 use wire::Protocol;
 
 fn main() -> ExitCode {
@@ -55,6 +58,9 @@ fn main() -> ExitCode {
     for case in cases(&options) {
         let runs = run(&case, &options);
         well &= report::print(&case, &runs);
+    }
+    if options.has_case(CaseName::Outage) && options.has_system(System::Tidegate) {
+        well &= outage::run(&options);
     }
     if well {
         println!("\nNothing was lost or overtaken that was promised.");

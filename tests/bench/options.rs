@@ -57,6 +57,9 @@ pub(crate) enum CaseName {
     /// Many rules and topics beside few
     #[value(name = "rules")]
     Rules,
+    /// All guaranteed, acknowledged from disk while the uplink is away
+    #[value(name = "outage")]
+    Outage,
 }
 
 impl Options {

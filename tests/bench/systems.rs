@@ -62,6 +62,8 @@ pub(crate) enum Rules {
     None,
     /// One, which gives the alarm topic the class `critical`.
     Alarm,
+    /// One, which gives every topic the class `critical`.
+    Guaranteed,
     /// So many, each for one device; a single one for all.
     Devices(u32),
 }
@@ -143,6 +145,7 @@ fn push_rules(config: &mut String, rules: Rules) {
     match rules {
         Rules::None => {}
         Rules::Alarm => push("plant/+/alarm", "critical"),
+        Rules::Guaranteed => push("#", "critical"),
         Rules::Devices(count) => {
             for filter in filters(count) {
                 push(&filter, "normal");

@@ -138,7 +138,7 @@ impl Relay {
             forgotten: 0,
             room_made: false,
             observed: Tick::ZERO,
-            ends: Vec::new(),
+            ends: Ends::default(),
             back: Vec::new(),
             snapshots: Vec::new(),
         }
@@ -293,7 +293,7 @@ impl Relay {
         {
             if !sent.doubled || self.doubles.dropped(sent.message.id()) == Standing::Last {
                 self.queues.release(&sent.message);
-                rest.push(sent.message);
+                rest.push_back(sent.message);
             }
         }
         rest.extend(self.setbacks.take_all());
@@ -301,11 +301,14 @@ impl Relay {
         rest.extend(self.spool.take_read());
         rest.extend(self.take_moving());
         self.leave_dead();
-        let tried = rest.extract_if(.., |message| self.spool.is_tried(message));
-        let tried = tried.map(|message| (message, Outcome::DeadLetter));
-        self.ends.extend(tried);
-        rest.retain_mut(|message| !self.spool.keeps(message));
-        let lost = rest.iter().map(|message| self.leave_unsent(message)).sum();
+        let mut lost = 0;
+        for mut message in rest {
+            if self.spool.is_tried(&message) {
+                self.ends.push_back((message, Outcome::DeadLetter));
+            } else if !self.spool.keeps(&mut message) {
+                lost += self.leave_unsent(&message);
+            }
+        }
         self.settle();
         lost
     }
@@ -433,7 +436,7 @@ impl Relay {
     fn settle(&mut self) {
         let mut ends = std::mem::take(&mut self.ends);
         self.room_made |= !ends.is_empty();
-        for (message, outcome) in ends.drain(..) {
+        while let Some((message, outcome)) = ends.pop_front() {
             if let Some(message) = self.thin_out(message, outcome) {
                 self.end(message, outcome);
             }

@@ -20,6 +20,9 @@ pub const RELEASES_MAX: usize = 8 * 1024;
 /// Answers of one session that may be remembered between being given and being in the socket; more
 /// only cost a repeat when the connection breaks just then.
 const UNSAID_MAX: usize = 1024;
+/// Of how many the room is kept when all are in the socket: what a window of hundreds needed once would
+/// stay with each connection.
+const UNSAID_KEPT: usize = 32;
 
 /// What one PUBLISH with a packet identifier is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +145,7 @@ impl Session {
     #[inline]
     pub fn said(&mut self) {
         self.unsaid.clear();
+        self.unsaid.shrink_to(UNSAID_KEPT);
     }
 
     /// The connection is gone. Answers that nobody asked for are kept while there are few: a client

@@ -10,10 +10,11 @@ use super::super::spool::Position;
 use super::budget::Budget;
 use super::class::ClassQueue;
 use super::pressure::{Level, Pressure, PressureSettings, Signs};
+use super::row::Row;
 use super::{ClassSettings, Delivery};
 
 /// Messages that ended, each with its outcome.
-pub type Ends = Vec<(Message, Outcome)>;
+pub type Ends = Row<(Message, Outcome)>;
 
 /// What became of a message that asked for a place.
 #[derive(Debug)]
@@ -234,7 +235,7 @@ impl Queues {
                 break;
             };
             queue.release(&message, &mut self.budget);
-            ends.push((message, Outcome::Expired));
+            ends.push_back((message, Outcome::Expired));
         }
     }
 
@@ -266,12 +267,12 @@ impl Queues {
     }
 
     /// Empties everything: what waits, then what is held.
-    pub fn drain(&mut self) -> Vec<Message> {
-        let mut all = Vec::new();
+    pub fn drain(&mut self) -> Row<Message> {
+        let mut all = Row::default();
         for queue in &mut self.classes {
             while let Some(message) = queue.pop_front() {
                 queue.release(&message, &mut self.budget);
-                all.push(message);
+                all.push_back(message);
             }
             while let Some((place, _)) = queue.held.first_from(0) {
                 all.extend(queue.held.take(place));
@@ -518,7 +519,7 @@ impl Queues {
 
     fn end(&mut self, message: Message, outcome: Outcome, ends: &mut Ends) {
         self.release(&message);
-        ends.push((message, outcome));
+        ends.push_back((message, outcome));
     }
 }
 

@@ -53,7 +53,7 @@ fn admit(queues: &mut Queues, message: Message, ends: &mut Ends) -> bool {
 }
 
 fn pop_all(queues: &mut Queues, class: u8) -> Vec<u64> {
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     std::iter::from_fn(|| queues.pop(ClassId(class), Tick::ZERO, &mut ends))
         .map(|message| message.sequence)
         .collect()
@@ -62,7 +62,7 @@ fn pop_all(queues: &mut Queues, class: u8) -> Vec<u64> {
 #[test]
 fn does_a_full_buffered_class_shed_its_oldest() {
     let mut queues = three(1 << 20, 3 * bytes());
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for sequence in 1..=5 {
         assert!(admit(&mut queues, message(1, "t", sequence, 0), &mut ends));
     }
@@ -73,7 +73,7 @@ fn does_a_full_buffered_class_shed_its_oldest() {
 #[test]
 fn does_a_guaranteed_class_without_room_hand_the_message_back() {
     let mut queues = three(4 * bytes(), bytes());
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     let admitted = (1..=6).filter(|n| admit(&mut queues, message(0, "t", *n, 0), &mut ends));
     assert_eq!(admitted.count(), 4);
     assert!(ends.is_empty(), "{ends:?}");
@@ -82,7 +82,7 @@ fn does_a_guaranteed_class_without_room_hand_the_message_back() {
 #[test]
 fn does_the_lowest_class_give_way_for_an_alarm_when_memory_is_full() {
     let mut queues = three(8 * bytes(), 8 * bytes());
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for sequence in 1..=3 {
         assert!(admit(&mut queues, message(1, "t", sequence, 0), &mut ends));
         assert!(admit(
@@ -100,7 +100,7 @@ fn does_the_lowest_class_give_way_for_an_alarm_when_memory_is_full() {
 #[test]
 fn does_a_calm_latest_class_merge_nothing() {
     let mut queues = three(1 << 20, 1 << 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for sequence in 1..=4 {
         assert!(admit(&mut queues, message(2, "t", sequence, 0), &mut ends));
     }
@@ -111,7 +111,7 @@ fn does_a_calm_latest_class_merge_nothing() {
 #[test]
 fn does_pressure_keep_the_newest_of_each_key_at_the_place_of_the_oldest() {
     let mut queues = three(1 << 20, 4 * bytes());
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for (sequence, topic) in [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b"), (6, "a")] {
         assert!(admit(
             &mut queues,
@@ -130,7 +130,7 @@ fn does_pressure_keep_the_newest_of_each_key_at_the_place_of_the_oldest() {
 #[test]
 fn does_a_message_that_comes_back_from_a_broken_link_give_way_to_a_newer_value() {
     let mut queues = three(1 << 20, 2 * bytes());
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     assert!(admit(&mut queues, message(2, "a", 1, 0), &mut ends));
     let sent = queues.pop(ClassId(2), Tick::ZERO, &mut ends).unwrap();
     assert!(admit(&mut queues, message(2, "b", 2, 0), &mut ends));
@@ -147,7 +147,7 @@ fn does_a_message_that_comes_back_from_a_broken_link_give_way_to_a_newer_value()
 #[test]
 fn do_refused_messages_go_again_in_the_order_of_receipt() {
     let mut queues = three(1 << 20, 1 << 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for sequence in 1..=6 {
         assert!(admit(&mut queues, message(1, "t", sequence, 0), &mut ends));
     }
@@ -166,7 +166,7 @@ fn do_refused_messages_go_again_in_the_order_of_receipt() {
 #[test]
 fn does_the_newest_value_stay_when_two_come_back() {
     let mut queues = three(1 << 20, 3 * bytes());
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for sequence in 1..=2 {
         assert!(admit(&mut queues, message(2, "a", sequence, 0), &mut ends));
     }
@@ -190,7 +190,7 @@ fn does_the_newest_value_stay_when_two_come_back() {
 #[test]
 fn does_a_mad_client_give_up_its_own_oldest_and_leave_the_others_alone() {
     let mut queues = three(1 << 20, 1 << 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     assert!(admit(&mut queues, message(1, "good", 1, 7), &mut ends));
     for sequence in 2..=20_000 {
         let flood = message(1, "mad", sequence, 3);
@@ -215,7 +215,7 @@ fn does_a_mad_client_push_nobody_else_out_of_memory_to_disk() {
         };
         let first = class("critical", Delivery::Guaranteed, 1 << 20);
         let mut queues = Queues::new(&[first, normal], 1 << 20, PressureSettings::MEMORY);
-        let mut ends = Vec::new();
+        let mut ends = Ends::default();
         for (sequence, client) in [(1, 7), (2, 3), (3, 7), (4, 3)] {
             assert!(admit(
                 &mut queues,
@@ -240,7 +240,7 @@ fn does_a_mad_client_push_nobody_else_out_of_memory_to_disk() {
 #[test]
 fn does_an_expired_message_end_as_such_and_send_none_in_its_place() {
     let mut queues = three(1 << 20, 1 << 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     let mut old = message(1, "t", 1, 0);
     old.expires = Tick::from_micros(10);
     assert!(admit(&mut queues, old, &mut ends));
@@ -255,7 +255,7 @@ fn does_an_expired_message_end_as_such_and_send_none_in_its_place() {
 #[test]
 fn is_what_its_share_kept_back_let_in_when_the_disk_has_the_rest() {
     let mut queues = three(1 << 20, 1 << 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     let share = bytes();
     for sequence in [1, 2] {
         let message = message(0, "t", sequence, 0);
@@ -278,7 +278,7 @@ fn is_what_its_share_kept_back_let_in_when_the_disk_has_the_rest() {
 #[test]
 fn is_no_more_looked_at_of_what_is_held_than_the_first_of_each_sender() {
     let mut queues = three(1 << 20, 1 << 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     let share = bytes();
     for client in [0, 1] {
         let own = message(0, &format!("t/{client}"), 0, client);
@@ -309,7 +309,7 @@ proptest! {
         gone in prop::option::of((0..3_u32, 0..60_u64)),
     ) {
         let mut queues = three(1 << 20, 1 << 20);
-        let (mut ends, mut out) = (Vec::new(), Vec::new());
+        let (mut ends, mut out) = (Ends::default(), Vec::new());
         for (sequence, (client, topic)) in (1..).zip(&comes) {
             let mut message = message(0, &topic.to_string(), sequence, *client);
             message.received = Tick::from_micros(sequence);
@@ -381,7 +381,7 @@ proptest! {
     #[test]
     fn does_everything_end_once_and_is_every_byte_given_back(steps in prop::collection::vec(step(), 1..400)) {
         let mut queues = three(30 * bytes(), 12 * bytes());
-        let (mut ends, mut taken, mut inside) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
+        let (mut ends, mut taken, mut inside) = (Ends::default(), Vec::new(), std::collections::BTreeSet::new());
         let (mut sequence, mut now) = (0, Tick::ZERO);
         for step in steps {
             now = now.after(Duration::from_millis(300));
@@ -406,7 +406,7 @@ proptest! {
                 }
                 Step::Observe => queues.observe(now, &mut ends),
             }
-            for (message, _) in ends.drain(..) {
+            for (message, _) in std::mem::take(&mut ends) {
                 prop_assert!(message.class != ClassId::FIRST, "an admitted alarm gave way");
                 prop_assert!(inside.remove(&message.sequence), "ended twice");
             }

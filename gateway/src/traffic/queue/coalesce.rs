@@ -148,16 +148,16 @@ pub fn supersede(older: &mut Message, mut newer: Message) -> Message {
 /// Merges what waits: each key keeps its newest value at the place of its oldest, so that no key
 /// starves. Gives the index, and the older values.
 #[must_use]
-pub fn merge(waiting: &mut Row<Option<Message>>, front: u64) -> (Places, Vec<Message>) {
+pub fn merge(waiting: &mut Row<Option<Message>>, front: u64) -> (Places, Row<Message>) {
     let mut places = Places::default();
-    let mut superseded = Vec::new();
+    let mut superseded = Row::default();
     let mut kept: Row<Option<Message>> = Row::default();
     for message in std::mem::take(waiting).into_iter().flatten() {
         let key = places.print(&message);
         let place = places.find(key);
         let older = place.and_then(|position| kept.get_mut((position - front) as usize));
         if let Some(Some(older)) = older {
-            superseded.push(supersede(older, message));
+            superseded.push_back(supersede(older, message));
         } else {
             places.note(key, front + kept.len() as u64);
             kept.push_back(Some(message));

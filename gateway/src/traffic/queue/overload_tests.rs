@@ -86,7 +86,7 @@ impl Stream {
     }
 
     fn millisecond(&mut self) {
-        let mut ends = Vec::new();
+        let mut ends = Ends::default();
         self.now = self.now.after(Duration::from_millis(1));
         for _ in 0..self.comes {
             self.sequence += 1;
@@ -199,7 +199,7 @@ fn do_latest_classes_coalesce_the_lowest_first_before_anything_is_shed_for_want_
         ..class
     });
     let mut queues = queues(&classes, memory);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     let mut now = Tick::START;
     for sequence in 0..38 {
         for class in [1, 2] {
@@ -238,7 +238,7 @@ fn do_latest_classes_coalesce_the_lowest_first_before_anything_is_shed_for_want_
 fn does_memory_stay_bounded_when_no_key_comes_twice() {
     let memory = 1 << 20;
     let mut queues = three(memory);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     let mut now = Tick::START;
     for sequence in 0..30_000 {
         now = now.after(Duration::from_micros(100));
@@ -277,7 +277,7 @@ fn is_what_is_remembered_of_keys_pressure_by_itself() {
     }
     assert!(queues.index_bytes() <= memory / 16);
     assert!(queues.index_bytes() > memory / 20);
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     queues.observe(Tick::START, &mut ends);
     assert_eq!(queues.pressure().level(), Level::Calm);
 }
@@ -295,7 +295,7 @@ fn does_a_class_that_drops_the_newest_refuse_what_comes_and_keep_what_waits() {
             &[class("critical", Delivery::Guaranteed, memory), low],
             memory,
         );
-        let mut ends = Vec::new();
+        let mut ends = Ends::default();
         for (sequence, topic) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
             let message = message(1, topic, sequence, Tick::ZERO);
             let admission = queues.admit(message, u64::MAX, Tick::ZERO, &mut ends);
@@ -334,7 +334,7 @@ fn is_what_comes_after_a_dropped_newest_written_to_disk() {
         &[class("critical", Delivery::Guaranteed, memory), low],
         memory,
     );
-    let mut ends = Vec::new();
+    let mut ends = Ends::default();
     for sequence in 1..=2 {
         let _ = queues.admit(
             message(1, "t", sequence, Tick::ZERO),
@@ -424,7 +424,7 @@ proptest! {
         let mut far = Far::default();
         let mut in_flight: VecDeque<Message> = VecDeque::new();
         let mut newest = BTreeMap::new();
-        let (mut ends, mut now, mut sequence) = (Vec::new(), Tick::START, 0);
+        let (mut ends, mut now, mut sequence) = (Ends::default(), Tick::START, 0);
         for step in steps {
             now = now.after(Duration::from_millis(700));
             match step {

@@ -136,6 +136,12 @@ impl<T> Row<T> {
     }
 }
 
+impl<T> Extend<T> for Row<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
+        values.into_iter().for_each(|value| self.push_back(value));
+    }
+}
+
 impl<T> IntoIterator for Row<T> {
     type Item = T;
     type IntoIter = std::iter::Flatten<std::collections::vec_deque::IntoIter<VecDeque<T>>>;

@@ -448,7 +448,7 @@ impl Relay {
             if let Some(message) = dead.ready.take() {
                 dead.lost += u64::from(message.spooled.is_none());
                 self.queues.release(&message);
-                self.ends.push((message, Outcome::DeadLetter));
+                self.ends.push_back((message, Outcome::DeadLetter));
             }
         }
     }

@@ -188,7 +188,7 @@ impl Relay {
 
     pub(super) fn end_sent(&mut self, message: Message, outcome: Outcome) {
         self.queues.release(&message);
-        self.ends.push((message, outcome));
+        self.ends.push_back((message, outcome));
     }
 
     /// Puts what came back into its queues, each at the place of its receipt.

@@ -420,12 +420,12 @@ impl Relay {
         }?;
         if message.expires <= now {
             self.queues.release(&message);
-            self.ends.push((message, Outcome::Expired));
+            self.ends.push_back((message, Outcome::Expired));
             return None;
         }
         if self.is_superseded(&message) {
             self.queues.release(&message);
-            self.ends.push((message, Outcome::Superseded));
+            self.ends.push_back((message, Outcome::Superseded));
             return None;
         }
         Some(message)

@@ -209,7 +209,7 @@ impl Relay {
             && let Some(message) = every.take_oldest()
         {
             self.queues.release(&message);
-            self.ends.push((message, Outcome::Shed));
+            self.ends.push_back((message, Outcome::Shed));
         }
     }
 

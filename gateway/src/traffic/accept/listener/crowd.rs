@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// [`LEAST_BYTES`]. As much as a busy gateway takes in within some hundred milliseconds.
 const UNSENT_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Read buffers of all connections together, unless each has its least.
-const BUFFERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+const BUFFERS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What a connection has in any case, of each: some messages for each turn.
-const LEAST_BYTES: usize = 4 * 1024;
+const LEAST_BYTES: usize = 2 * 1024;
 
 /// All connections. The figures bound memory and nothing else, so that none waits for another's.
 #[derive(Debug, Default)]

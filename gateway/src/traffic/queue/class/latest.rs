@@ -5,6 +5,7 @@ use super::super::super::fingerprint::Fingerprint;
 use super::super::super::message::{Message, Tick};
 use super::super::Delivery;
 use super::super::coalesce::{Places, Seen, merge, supersede};
+use super::super::row::Row;
 use super::super::spared::Spared;
 use super::ClassQueue;
 
@@ -124,11 +125,11 @@ impl ClassQueue {
     }
 
     /// Merges what waits by key; gives the older values.
-    pub(in super::super) fn merge(&mut self, now: Tick) -> Vec<Message> {
+    pub(in super::super) fn merge(&mut self, now: Tick) -> Row<Message> {
         let (places, older) = merge(&mut self.waiting, self.front);
         self.places = Some(places);
         self.spared = Spared::new(self.settings.pressure.stay, now);
-        for older in &older {
+        for older in older.iter() {
             self.waiting_bytes -= older.memory_bytes();
             if older.spooled.is_some() {
                 self.written_bytes -= older.memory_bytes();
