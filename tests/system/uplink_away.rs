@@ -352,9 +352,8 @@ fn do_all_threads_share_one_pool_of_memory() {
     assert!(!writable.is_empty(), "{maps}");
     let is_pool = |map: &&str| {
         let start = map.split('-').next().unwrap();
-        u64::from_str_radix(start, 16)
-            .unwrap()
-            .is_multiple_of(POOL_BYTES)
+        let start = u64::from_str_radix(start, 16).unwrap();
+        start.is_multiple_of(POOL_BYTES)
     };
     let pools: Vec<_> = writable.into_iter().filter(is_pool).collect();
     assert!(pools.is_empty(), "{pools:?}");
