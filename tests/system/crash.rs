@@ -353,9 +353,7 @@ fn sum(played: &Played, count: fn(&firmware_sim::account::KindAccount) -> u64) -
 fn free_port(dice: &mut Dice) -> u16 {
     let first = std::process::id() as u16 ^ dice.below(1 << 16) as u16;
     let count = PORTS.len() as u16;
-    let ports = (0..count).map(|n| PORTS.start + (first % count + n) % count);
-    let free = ports
-        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .next();
+    let mut ports = (0..count).map(|n| PORTS.start + (first % count + n) % count);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.expect("a free port")
 }
