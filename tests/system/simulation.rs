@@ -564,10 +564,16 @@ impl World {
     }
 
     /// Whether a message may be missing in spite of everything. Of a guaranteed class what is refused is on
-    /// the disk too, until it gives way there as a dead letter.
+    /// the disk too, until it gives way there as a dead letter; if the disk does not take it either, its
+    /// sender is told.
     fn is_excused(&self, identity: &String) -> bool {
         let guaranteed = self.classes[class_of(identity)].delivery == Delivery::Guaranteed;
-        let gone = !guaranteed || self.disk.evicted.contains(identity);
+        let told = || {
+            self.devices
+                .iter()
+                .any(|device| device.was_refused(identity))
+        };
+        let gone = !guaranteed || self.disk.evicted.contains(identity) || told();
         self.cloud.refused(identity) && gone || self.disk.damaged.contains(identity)
     }
 

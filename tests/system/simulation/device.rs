@@ -1,7 +1,7 @@
 //! A simulated device: publishes, keeps what is not acknowledged, stops when it is held, and brings
 //! everything unacknowledged again when it reconnects or loses patience.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Device {
     resend: bool,
     held_since: Option<Tick>,
     acknowledged: Vec<(String, usize)>,
+    /// What it was told is not taken.
+    refused: HashSet<String>,
     classes: usize,
     payload_bytes: u64,
     /// The most that it publishes in a step.
@@ -58,6 +60,7 @@ impl Device {
             resend: false,
             held_since: None,
             acknowledged: Vec::new(),
+            refused: HashSet::new(),
             classes,
             payload_bytes: 1 + dice.below(if small { 300 } else { 1500 }),
             burst: if busy { 100 } else { 20 },
@@ -68,6 +71,11 @@ impl Device {
 
     pub fn is_done(&self) -> bool {
         self.unanswered.is_empty()
+    }
+
+    /// Whether it was told that a message is not taken.
+    pub fn was_refused(&self, identity: &str) -> bool {
+        self.refused.contains(identity)
     }
 
     pub fn acknowledged(&self) -> impl Iterator<Item = (&String, usize)> {
@@ -174,9 +182,11 @@ impl Device {
             return;
         };
         let class = self.unanswered.remove(&number).expect("answered twice");
+        let identity = identity(&self.name, class, number);
         if answer == Answer::Accepted {
-            self.acknowledged
-                .push((identity(&self.name, class, number), class));
+            self.acknowledged.push((identity, class));
+        } else {
+            self.refused.insert(identity);
         }
     }
 
