@@ -139,6 +139,8 @@ struct World {
     lanes: [VecDeque<Batch>; 2],
     /// Identities of what may expire, or goes with QoS 0.
     may_miss: HashSet<String>,
+    /// Sent with QoS 0.
+    unanswered: HashSet<String>,
     /// Of each topic the last that the gateway received in this life, and that it may not forget.
     final_values: HashMap<String, String>,
 }
@@ -184,6 +186,7 @@ impl World {
             given_up: vec![0; classes.len()],
             lanes: Default::default(),
             may_miss: HashSet::new(),
+            unanswered: HashSet::new(),
             final_values: HashMap::new(),
             classes,
             dice,
@@ -485,7 +488,11 @@ impl World {
             let topic = message.body.topic().to_owned();
             self.final_values.insert(topic, identity);
             let class = message.class.index();
-            let unsure = message.qos == QoS::AtMostOnce && self.classes[class].keep_qos0;
+            let unanswered = message.qos == QoS::AtMostOnce;
+            let unsure = unanswered && self.classes[class].keep_qos0;
+            if unanswered {
+                self.unanswered.insert(identity_of(message.body.payload()));
+            }
             if unsure || message.expires != Tick::NEVER {
                 self.may_miss.insert(identity_of(message.body.payload()));
             }
@@ -565,15 +572,15 @@ impl World {
 
     /// Whether a message may be missing in spite of everything. Of a guaranteed class what is refused is on
     /// the disk too, until it gives way there as a dead letter; if the disk does not take it either, its
-    /// sender is told.
+    /// sender is told where that can be.
     fn is_excused(&self, identity: &String) -> bool {
         let guaranteed = self.classes[class_of(identity)].delivery == Delivery::Guaranteed;
-        let told = || {
-            self.devices
+        let told = self.unanswered.contains(identity)
+            || self
+                .devices
                 .iter()
-                .any(|device| device.was_refused(identity))
-        };
-        let gone = !guaranteed || self.disk.evicted.contains(identity) || told();
+                .any(|device| device.was_refused(identity));
+        let gone = !guaranteed || self.disk.evicted.contains(identity) || told;
         self.cloud.refused(identity) && gone || self.disk.damaged.contains(identity)
     }
 
