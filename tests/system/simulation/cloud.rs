@@ -351,6 +351,9 @@ impl Cloud {
                     line.unacknowledged.len() <= most,
                     "Receive Maximum exceeded"
                 );
+            } else if (class_of(&publish.identity) == 0) != (link == Link::Urgent) {
+                // Nobody tells when it arrived, and its class may go over its own connection again.
+                self.passable.insert(publish.identity.clone());
             }
             let reason = self.judge(&publish, dice);
             let delay = Duration::from_micros(dice.below(self.delay_micros));
