@@ -336,25 +336,3 @@ fn are_publishes_a_second_kept_to_what_the_cloud_allows() {
     let least = Duration::from_secs(u64::from(COUNT / EACH_SECOND) - 2);
     assert!(took >= least, "{COUNT} publishes in {took:?}");
 }
-
-/// What is free in one of malloc's pools is of no use to another, and each thread would get one of its
-/// own: what is resident would grow with the processors, not with `memory_max`. A pool that is not the
-/// first stands at a multiple of 64 MiB.
-#[test]
-fn do_all_threads_share_one_pool_of_memory() {
-    const POOL_BYTES: u64 = 64 << 20;
-    let site = Site::new();
-    let mut device = Device::new(site.port(), Version::V5, "device");
-    device.publish("value/1", "23", 1);
-    device.wait_all_answered(SOON);
-    let maps = fs::read_to_string(format!("/proc/{}/maps", site.gateway.pid())).unwrap();
-    let writable: Vec<_> = maps.lines().filter(|map| map.contains(" rw-p ")).collect();
-    assert!(!writable.is_empty(), "{maps}");
-    let is_pool = |map: &&str| {
-        let start = map.split('-').next().unwrap();
-        let start = u64::from_str_radix(start, 16).unwrap();
-        start.is_multiple_of(POOL_BYTES)
-    };
-    let pools: Vec<_> = writable.into_iter().filter(is_pool).collect();
-    assert!(pools.is_empty(), "{pools:?}");
-}

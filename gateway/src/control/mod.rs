@@ -1,7 +1,6 @@
 //! The operator's plane: command line, configuration, admin interface, logging, shutdown.
 
 pub mod admin;
-pub mod arenas;
 pub mod cli;
 pub mod commands;
 pub mod config;

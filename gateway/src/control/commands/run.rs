@@ -1,4 +1,4 @@
-//! `tidegate run`: one pool of memory, configuration, first lines, state folder, then the gateway until a signal. A
+//! `tidegate run`: configuration, first lines, state folder, then the gateway until a signal. A
 //! wrong configuration never starts; a second signal ends at once.
 
 #![allow(
@@ -13,7 +13,6 @@ use tokio::runtime::{Builder, Runtime};
 use super::check::tell;
 use super::greeting::greeting;
 use crate::clock::Clock;
-use crate::control::arenas;
 use crate::control::config::file::load;
 use crate::control::config::{Config, Findings};
 use crate::control::exit::Exit;
@@ -24,7 +23,6 @@ use crate::control::state;
 /// Runs the gateway with the configuration in this file.
 #[must_use]
 pub fn run(path: Option<&Path>) -> Exit {
-    let one_arena = arenas::use_one();
     let (config, warnings) = match load(path) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -34,9 +32,6 @@ pub fn run(path: Option<&Path>) -> Exit {
     };
     let suppressed = logging::start(Clock::start());
     greet(&config, &warnings);
-    if let Err(error) = one_arena {
-        tracing::warn!(target: ACCOUNT, "This program cannot begin again with one pool of memory, so it may take more than `memory_max` and 32 MiB: {error}");
-    }
     let _folder = match state::prepare(&config.gateway.state_dir) {
         Ok(folder) => folder,
         Err(error) => {
