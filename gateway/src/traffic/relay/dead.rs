@@ -115,11 +115,10 @@ impl Spooling {
     /// The messages whose copies were on their way to these places.
     fn moved(&mut self, class: ClassId, to: &Range<Position>) -> Vec<Message> {
         let moving = &mut self.dead[class.index()].moving;
-        let (moved, rest) = std::mem::take(moving)
+        let (moved, rest): (VecDeque<_>, _) = std::mem::take(moving)
             .into_iter()
             .partition(|(place, _)| place.is_some_and(|place| to.contains(&place)));
         *moving = rest;
-        let moved: VecDeque<_> = moved;
         moved.into_iter().map(|(_, message)| message).collect()
     }
 
