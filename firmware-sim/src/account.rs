@@ -160,6 +160,12 @@ impl Account {
         self.alarms_lost.is_some_and(|lost| lost > 0)
     }
 
+    /// A figure of all kinds together.
+    #[must_use]
+    pub fn total(&self, figure: impl Fn(&KindAccount) -> u64) -> u64 {
+        Kind::ALL.map(|kind| figure(self.of(kind))).iter().sum()
+    }
+
     /// One kind's part.
     #[must_use]
     pub const fn of(&self, kind: Kind) -> &KindAccount {

@@ -40,31 +40,6 @@ report_seconds = 1
 kind = "steady"
 seconds = 86400
 "#;
-/// The classes of such a site; the fleet's devices have a rule each.
-const CLASSES: &str = r#"
-[[class]]
-name = "critical"
-delivery = "guaranteed"
-[[class]]
-name = "sure"
-delivery = "guaranteed"
-[[class]]
-name = "normal"
-delivery = "buffered"
-[[class]]
-name = "low"
-delivery = "latest"
-
-[[rule]]
-topic = "alarm/#"
-class = "critical"
-[[rule]]
-topic = "sure/#"
-class = "sure"
-[[rule]]
-topic = "low/#"
-class = "low"
-"#;
 /// Ports below those that the system gives to outgoing connections: between two lives the gateway's port is
 /// nobody's, and must not be given to a device that looks for it.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -132,7 +107,7 @@ impl Crash {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::seeded(seed);
         let port = free_port(&mut dice);
-        let site = SpoolSite::classed(CLASSES, |configuration| {
+        let site = SpoolSite::with(|configuration| {
             let configuration = configuration.listening_at(port);
             (0..DEVICES).fold(configuration, |configuration, device| {
                 let topic = format!("plant/{}/#", names::device(device));
@@ -308,8 +283,8 @@ impl Crash {
              under one id (at most {bound}: {} in flight at an end, {} settled just before one), {} lives left their mark",
             self.kills,
             self.cuts,
-            sum(played, |kind| kind.sent),
-            sum(played, |kind| kind.acknowledged),
+            played.account.total(|kind| kind.sent),
+            played.account.total(|kind| kind.acknowledged),
             tally.at.len(),
             repeats,
             self.site.proxy.broken_off(),
@@ -341,13 +316,6 @@ fn every_acknowledged_message_arrived(played: &Played) {
         let missing = of.far_end.as_ref().unwrap().missing;
         assert_eq!(missing, 0, "{name}: acknowledged and missing: {account}");
     }
-}
-
-fn sum(played: &Played, count: fn(&firmware_sim::account::KindAccount) -> u64) -> u64 {
-    Kind::ALL
-        .map(|kind| count(played.account.of(kind)))
-        .iter()
-        .sum()
 }
 
 fn free_port(dice: &mut Dice) -> u16 {
