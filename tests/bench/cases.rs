@@ -134,6 +134,7 @@ fn light(options: &Options) -> Case {
     let traffic = Traffic {
         protocol: Protocol::V5,
         pace: Pace::Light,
+        devices: DEVICES,
         topics: DEVICES,
         warm_up: WARM_UP,
         length: Duration::from_secs(options.seconds),
@@ -211,6 +212,7 @@ fn flat(options: &Options, protocol: Protocol, pace: Pace) -> Traffic {
     Traffic {
         protocol,
         pace,
+        devices: DEVICES,
         topics: DEVICES,
         warm_up: WARM_UP,
         length: Duration::from_secs_f64(options.flat_seconds),

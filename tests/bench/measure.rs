@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firmware_sim::Kind;
-use firmware_sim::run::{Order, OwnFarEnd, Played, play_to};
+use firmware_sim::run::{OwnFarEnd, Played, play_to};
 use hdrhistogram::Histogram;
 
 use crate::process::{SyscallCounter, own_cpu};
 use crate::sink::Sink;
 use crate::systems::{Running, Setup, System};
 use crate::tally::Tally;
-use crate::traffic::{DEVICES, Traffic};
+use crate::traffic::Traffic;
 
 /// Longest wait for what is on its way; what comes later has not arrived.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ impl Run<'_> {
     fn measure(&mut self) -> io::Result<Measurement> {
         let traffic = &self.plan.traffic;
         let before = self.play(traffic.warm_up)?;
-        if sent(&before) < u64::from(traffic.topics) {
+        if before.account.total(|kind| kind.sent) < u64::from(traffic.topics) {
             return Err(io::Error::other(
                 "it was too slow to meet every topic in its warm-up",
             ));
@@ -128,11 +128,8 @@ impl Run<'_> {
             .with_book(|tally| (tally.with_id, tally.last_arrival, tally.far_end.clone()));
         let latency = |kind| far_end.with(|seen| seen.map(|seen| seen.of(kind).latency.clone()));
         Ok(Measurement {
-            sent: sent(&played),
-            refused: Kind::ALL
-                .map(|kind| played.account.of(kind).refused)
-                .iter()
-                .sum(),
+            sent: played.account.total(|kind| kind.sent),
+            refused: played.account.total(|kind| kind.refused),
             arrived: of(|far_end| far_end.arrived),
             duplicates: of(|far_end| far_end.duplicate),
             overtaken: of(|far_end| far_end.out_of_order),
@@ -164,30 +161,11 @@ impl Run<'_> {
                 false => SILENCE_QOS0,
             },
         };
-        let order = Order {
-            devices: DEVICES,
-            scenario: traffic.scenario(length),
-            protocol: traffic.protocol,
-            connect: self
-                .system
-                .address
-                .to_string()
-                .parse()
-                .map_err(io::Error::other)?,
-            watch: None,
-            seed: 1,
-        };
+        let order = traffic.order(self.system.address, length)?;
         self.sink.with_book(|book| *book = tally);
         play_to(&order, &own, std::future::pending(), |_| {})
             .map_err(|error| io::Error::other(error.to_string()))
     }
-}
-
-fn sent(played: &Played) -> u64 {
-    Kind::ALL
-        .map(|kind| played.account.of(kind).sent)
-        .iter()
-        .sum()
 }
 
 /// A figure of the far end, of all kinds together.

@@ -5,9 +5,8 @@
 use std::io;
 use std::time::Duration;
 
-use firmware_sim::Kind;
-use firmware_sim::account::{Account, KindAccount};
-use firmware_sim::run::{Order, play};
+use firmware_sim::account::Account;
+use firmware_sim::run::play;
 use firmware_sim::wire::Protocol;
 
 use crate::options::Options;
@@ -91,11 +90,12 @@ fn once(options: &Options, devices: u32) -> io::Result<Outage> {
         pace: Pace::Acknowledged {
             window: options.window,
         },
+        devices,
         topics: devices,
         warm_up: WARM_UP,
         length: Duration::from_secs_f64(options.flat_seconds),
     };
-    let publish = |length| publish(&traffic, devices, &running, length);
+    let publish = |length| publish(&traffic, &running, length);
     publish(traffic.warm_up)?;
     sink.set_open(false);
     std::thread::sleep(UNTIL_AWAY);
@@ -112,7 +112,7 @@ fn once(options: &Options, devices: u32) -> io::Result<Outage> {
         ));
     }
     Ok(Outage {
-        acknowledged: total(&account, |kind| kind.acknowledged),
+        acknowledged: account.total(|kind| kind.acknowledged),
         elapsed: Duration::from_secs_f64(account.run.seconds),
         cpu: after.cpu - before.cpu,
         switches: after.switches.saturating_sub(before.switches),
@@ -121,30 +121,14 @@ fn once(options: &Options, devices: u32) -> io::Result<Outage> {
 }
 
 /// Lets the devices publish for so long, and waits until all of it is acknowledged with success.
-fn publish(
-    traffic: &Traffic,
-    devices: u32,
-    running: &Running,
-    length: Duration,
-) -> io::Result<Account> {
-    let order = Order {
-        devices,
-        scenario: traffic.scenario(length),
-        protocol: traffic.protocol,
-        connect: running
-            .address
-            .to_string()
-            .parse()
-            .map_err(io::Error::other)?,
-        watch: None,
-        seed: 1,
-    };
+fn publish(traffic: &Traffic, running: &Running, length: Duration) -> io::Result<Account> {
+    let order = traffic.order(running.address, length)?;
     let account = play(&order, std::future::pending(), |_| {})
         .map_err(|error| io::Error::other(error.to_string()))?;
-    let sent = total(&account, |kind| kind.sent);
+    let sent = account.total(|kind| kind.sent);
     let (taken, refused) = (
-        total(&account, |kind| kind.acknowledged),
-        total(&account, |kind| kind.refused),
+        account.total(|kind| kind.acknowledged),
+        account.total(|kind| kind.refused),
     );
     if taken < sent || refused > 0 {
         return Err(io::Error::other(format!(
@@ -152,10 +136,6 @@ fn publish(
         )));
     }
     Ok(account)
-}
-
-fn total(account: &Account, figure: fn(&KindAccount) -> u64) -> u64 {
-    Kind::ALL.map(|kind| figure(account.of(kind))).iter().sum()
 }
 
 fn print(devices: u32, runs: &[Outage]) {

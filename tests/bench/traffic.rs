@@ -1,13 +1,16 @@
 //! What the fleet does: 20 devices of firmware-sim, flat out or at light load. In come the case's wishes,
 //! out come scenarios; 100 bytes of payload in every one.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use firmware_sim::names::device;
+use firmware_sim::run::Order;
 use firmware_sim::scenario::Scenario;
 use firmware_sim::wire::Protocol;
 
-/// Devices, each with a connection of its own.
+/// As many devices as most cases have, each with a connection of its own.
 pub(crate) const DEVICES: u32 = 20;
 /// Bytes of payload of every message.
 pub(crate) const PAYLOAD_BYTES: usize = 100;
@@ -20,6 +23,7 @@ const LIGHT_ALARMS: u32 = 30;
 pub(crate) struct Traffic {
     pub(crate) protocol: Protocol,
     pub(crate) pace: Pace,
+    pub(crate) devices: u32,
     /// Topics of all devices together.
     pub(crate) topics: u32,
     /// Before it is measured.
@@ -46,7 +50,7 @@ impl Traffic {
     ///
     /// # Panics
     /// When this file writes no scenario.
-    pub(crate) fn scenario(&self, length: Duration) -> Scenario {
+    fn scenario(&self, length: Duration) -> Scenario {
         let (qos, window, kind) = match self.pace {
             Pace::Acknowledged { window } => (1, window, "flat-out"),
             Pace::Unacknowledged => (0, 1, "flat-out"),
@@ -57,10 +61,22 @@ impl Traffic {
              readings_qos = {qos}\nwindow = {window}\ntopics_per_channel = {topics}\n\
              readings_per_second = {LIGHT_READINGS}\nalarms_per_minute = {LIGHT_ALARMS}\n\
              [[phase]]\nkind = \"{kind}\"\nseconds = {seconds:?}\n",
-            topics = self.topics / DEVICES,
+            topics = self.topics / self.devices,
             seconds = length.as_secs_f64(),
         );
         Scenario::read(&text).expect("the benchmark's own scenario")
+    }
+
+    /// The devices against the system at this address, for so long; the same each time.
+    pub(crate) fn order(&self, system: SocketAddr, length: Duration) -> io::Result<Order> {
+        Ok(Order {
+            devices: self.devices,
+            scenario: self.scenario(length),
+            protocol: self.protocol,
+            connect: system.to_string().parse().map_err(io::Error::other)?,
+            watch: None,
+            seed: 1,
+        })
     }
 
     /// Whether an arrival is promised for each message.
