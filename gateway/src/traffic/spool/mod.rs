@@ -11,6 +11,8 @@ pub mod disk;
 mod evict;
 pub mod files;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod head;
 pub mod inspect;
 pub mod moment;
