@@ -22,6 +22,8 @@ use crate::wire::Protocol;
 
 /// One address has ports for some 28,000 connections to another; a part of them is for others.
 const DEVICES_MAX: i64 = 20_000;
+/// Names have five digits.
+const FIRST_DEVICE_MAX: i64 = 99_999 - DEVICES_MAX;
 /// Between two lines where nobody watches the terminal.
 const QUIET_LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,10 @@ struct RunArgs {
     /// How many devices, each with a connection of its own.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=DEVICES_MAX))]
     devices: u32,
+    /// The number of the first device. Fleets that play against one gateway at a time must not share
+    /// numbers: client ids are made of them.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=FIRST_DEVICE_MAX))]
+    first_device: u32,
     /// What they go through (TOML; see config/scenarios); without it, the whole story in a minute.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -107,19 +113,19 @@ impl RunArgs {
             Some(path) => read_scenario(path)?,
             None => Scenario::read(STORY).map_err(|faults| faults.to_string())?,
         };
+        let scenario = match self.seconds {
+            Some(length) => scenario.scaled_to(length),
+            None => scenario,
+        };
         Ok(Order {
-            devices: self.devices,
-            scenario: match self.seconds {
-                Some(length) => scenario.scaled_to(length),
-                None => scenario,
-            },
+            first_device: self.first_device,
             protocol: match self.protocol {
                 ProtocolArg::V311 => Protocol::V311,
                 ProtocolArg::V5 => Protocol::V5,
             },
-            connect: self.connect.clone(),
             watch: self.watch.clone(),
             seed: self.seed,
+            ..Order::new(self.connect.clone(), self.devices, scenario)
         })
     }
 

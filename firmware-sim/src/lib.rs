@@ -28,4 +28,4 @@ pub mod signal;
 pub mod watch;
 pub mod wire;
 
-pub use tidegate_device::{Kind, Tick};
+pub use tidegate_device::{CHANNELS_MAX, Kind, Tick};

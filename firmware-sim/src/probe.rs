@@ -17,11 +17,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Why there is no gateway for this fleet, in words.
 pub type NoGateway = String;
 
-/// Whether a server at `address` takes a client of this protocol.
+/// Whether a server at `address` takes a client of this protocol and name.
 ///
 /// # Errors
 /// What is wrong, and what to do about it.
-pub fn probe(address: SocketAddr, protocol: Protocol) -> Result<(), NoGateway> {
+pub fn probe(address: SocketAddr, protocol: Protocol, client_id: &str) -> Result<(), NoGateway> {
     let stream =
         TcpStream::connect_timeout(&address, ANSWER_MAX).map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => {
@@ -33,7 +33,7 @@ pub fn probe(address: SocketAddr, protocol: Protocol) -> Result<(), NoGateway> {
                 "{error}: is the host on and the network there? --connect HOST:PORT names another"
             ),
         })?;
-    let code = ask(stream, protocol).map_err(|error| match error.kind() {
+    let code = ask(stream, protocol, client_id).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             "it takes connections, and does not answer a CONNECT in 5 s: is it a gateway?"
                 .to_owned()
@@ -48,7 +48,7 @@ pub fn probe(address: SocketAddr, protocol: Protocol) -> Result<(), NoGateway> {
     }
 }
 
-fn ask(mut stream: TcpStream, protocol: Protocol) -> io::Result<u8> {
+fn ask(mut stream: TcpStream, protocol: Protocol, client_id: &str) -> io::Result<u8> {
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     let mut bytes = Vec::new();
     let mut writer = Writer {
@@ -56,7 +56,7 @@ fn ask(mut stream: TcpStream, protocol: Protocol) -> io::Result<u8> {
         protocol,
     };
     writer.connect(&Connect {
-        client_id: "sim-probe",
+        client_id,
         keep_alive_seconds: 10,
         clean: true,
     });

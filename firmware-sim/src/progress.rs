@@ -12,6 +12,8 @@ pub struct Progress {
     pub since_start: Duration,
     /// The kind of the phase that is played.
     pub phase: &'static str,
+    /// The devices are done and gone: what they sent is answered, or never will be.
+    pub delivered: bool,
     /// The fleet.
     pub devices: u32,
     /// Connections that stand.
@@ -20,6 +22,8 @@ pub struct Progress {
     pub sent: u64,
     /// Resends among them.
     pub resent: u64,
+    /// Answered messages.
+    pub answered: u64,
     /// Messages that wait for their answer.
     pub unanswered: u64,
     /// Different messages at the far end so far, when it is watched.

@@ -20,7 +20,7 @@ use crate::address::Address;
 use crate::clock::Clock;
 use crate::fleet;
 use crate::fleet::pace::Pace;
-use crate::fleet::stage::{Stage, Tally};
+use crate::fleet::stage::{DRAIN_MAX, DrainMax, Stage, Tally};
 use crate::ledger::DeviceLedger;
 use crate::limits::{self, TooFewFiles};
 use crate::probe::{NoGateway, probe};
@@ -39,6 +39,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Order {
     /// How many devices.
     pub devices: u32,
+    /// The number of the first one: fleets that play beside each other must not share any, for it makes
+    /// the client id.
+    pub first_device: u32,
     /// What they go through.
     pub scenario: Scenario,
     /// What they speak.
@@ -49,6 +52,26 @@ pub struct Order {
     pub watch: Option<Address>,
     /// Of all chance.
     pub seed: u64,
+    /// From one word on how it goes to the next.
+    pub progress_every: Duration,
+}
+
+impl Order {
+    /// The scenario, played by devices numbered from 0 that speak MQTT 5; nobody watches the far end, and how it
+    /// goes is told each second.
+    #[must_use]
+    pub const fn new(connect: Address, devices: u32, scenario: Scenario) -> Self {
+        Self {
+            devices,
+            first_device: 0,
+            scenario,
+            protocol: Protocol::V5,
+            connect,
+            watch: None,
+            seed: 1,
+            progress_every: Duration::from_secs(1),
+        }
+    }
 }
 
 /// A far end of the caller's own.
@@ -56,11 +79,26 @@ pub struct Order {
 pub struct OwnFarEnd {
     /// Is told what arrives.
     pub far_end: FarEnd,
+    /// How long devices go on after the end, or after a stop, to deliver what waits.
+    pub drain_max: Duration,
     /// How long to wait at most for what is on its way; what comes later has not arrived.
     pub settle_max: Duration,
     /// After how long without an arrival nothing more is expected: longer than one large message keeps
     /// the link.
     pub quiet_max: Duration,
+}
+
+impl OwnFarEnd {
+    /// One that waits for as long as something comes.
+    #[must_use]
+    pub const fn new(far_end: FarEnd) -> Self {
+        Self {
+            far_end,
+            drain_max: DRAIN_MAX,
+            settle_max: Duration::MAX,
+            quiet_max: QUIET_MAX,
+        }
+    }
 }
 
 /// What a run came to.
@@ -109,7 +147,7 @@ impl fmt::Display for StartError {
     }
 }
 
-/// Plays the order's scenario. `stop` ends it early; `progress` is told how it goes, each second.
+/// Plays the order's scenario. `stop` ends it early; `progress` is told how it goes.
 ///
 /// # Errors
 /// When it cannot start.
@@ -122,7 +160,7 @@ pub fn play(
         let watch = watch(order, stage, clock)?;
         Ok(watch.map_or(Watcher::Nobody, Watcher::Client))
     };
-    play_watched(order, watcher, stop, progress).map(|played| played.account)
+    play_watched(order, DrainMax::default(), watcher, stop, progress).map(|played| played.account)
 }
 
 /// The same, with a far end of the caller's own that is told what arrives there; the order's `watch` is
@@ -140,25 +178,31 @@ pub fn play_to(
         own.far_end.begin(clock, no_arrivals(order, stage));
         Ok(Watcher::Owner(own.clone()))
     };
-    play_watched(order, watcher, stop, progress)
+    let drain_max = DrainMax {
+        ended: own.drain_max,
+        stopped: own.drain_max,
+    };
+    play_watched(order, drain_max, watcher, stop, progress)
 }
 
 fn play_watched(
     order: &Order,
+    drain_max: DrainMax,
     watcher: impl FnOnce(&Stage, Clock) -> Result<Watcher, StartError>,
     stop: impl Future<Output = ()>,
     mut progress: impl FnMut(&Progress),
 ) -> Result<Played, StartError> {
     limits::make_room_for(order.devices).map_err(StartError::Files)?;
     let address = resolve(&order.connect)?;
-    probe(address, order.protocol)
+    let client_id = format!("sim-probe-{}", order.first_device);
+    probe(address, order.protocol, &client_id)
         .map_err(|what| StartError::Gateway(order.connect.clone(), what))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
     let clock = Clock::start();
-    let stage = Rc::new(stage(order, clock));
+    let stage = Rc::new(stage(order, drain_max, clock));
     let watcher = watcher(&stage, clock)?;
     let running = Running {
         order,
@@ -177,19 +221,21 @@ fn play_watched(
         let ledgers = running
             .until_done(fleet, stop.as_mut(), &mut progress)
             .await?;
-        running.let_settle(&ledgers, stop).await;
+        running.let_settle(&ledgers, stop, &mut progress).await;
         Ok(ledgers)
     });
     let ledgers = ledgers.map_err(StartError::Runtime)?;
     Ok(running.end(&ledgers))
 }
 
-fn stage(order: &Order, clock: Clock) -> Stage {
+fn stage(order: &Order, drain_max: DrainMax, clock: Clock) -> Stage {
     let wall = clock.start_wall_millis();
     Stage {
         scenario: order.scenario.clone(),
         protocol: order.protocol,
         seed: order.seed,
+        first_device: order.first_device,
+        drain_max,
         first_boot: first_boot(wall),
         wall_millis: wall,
         stopped: Cell::new(None),
@@ -210,7 +256,7 @@ fn watch(order: &Order, stage: &Stage, clock: Clock) -> Result<Option<Watch>, St
     let watch_order = WatchOrder {
         address: resolve(address)?,
         protocol: order.protocol,
-        client_id: format!("sim-watch-{:08x}", stage.first_boot),
+        client_id: format!("sim-watch-{:08x}-{}", stage.first_boot, order.first_device),
         clock,
     };
     Watch::start(watch_order, no_arrivals(order, stage))
@@ -224,7 +270,8 @@ fn no_arrivals(order: &Order, stage: &Stage) -> Arrivals {
         end = end.after(phase.length);
         end
     });
-    Arrivals::new(order.devices, stage.first_boot, ends.collect())
+    let devices = order.first_device..order.first_device.saturating_add(order.devices);
+    Arrivals::new(devices, stage.first_boot, ends.collect())
 }
 
 fn resolve(address: &Address) -> Result<std::net::SocketAddr, StartError> {
@@ -291,37 +338,41 @@ impl Running<'_> {
         progress: &mut impl FnMut(&Progress),
     ) -> io::Result<Vec<DeviceLedger>> {
         let mut fleet = std::pin::pin!(fleet);
-        let mut seconds = interval(Duration::from_secs(1));
-        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut looks = interval(self.order.progress_every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 ledgers = &mut fleet => return ledgers,
                 () = &mut stop, if self.stage.stopped.get().is_none() => {
                     self.stage.stopped.set(Some(self.clock.now()));
                 }
-                _ = seconds.tick() => {
+                _ = looks.tick() => {
                     self.memory_max.set(self.memory_max.get().max(limits::memory_bytes()));
-                    progress(&self.progress());
+                    progress(&self.progress(false));
                 }
             }
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self, delivered: bool) -> Progress {
         let now = self.clock.now();
         let tally = &self.stage.tally;
         let (_, phase, _) = self.stage.scenario.at(now);
         Progress {
             since_start: now.since(Tick::ZERO),
-            phase: if now >= self.stage.end() {
+            phase: if delivered {
+                "waiting for arrivals"
+            } else if now >= self.stage.end() {
                 "waiting for answers"
             } else {
                 phase.name
             },
+            delivered,
             devices: self.order.devices,
             up: tally.up.get(),
             sent: tally.sent.get(),
             resent: tally.resent.get(),
+            answered: tally.answered.get(),
             unanswered: tally.asked.get().saturating_sub(tally.answered.get()),
             arrived: self.watcher.arrived(),
         }
@@ -332,7 +383,9 @@ impl Running<'_> {
         &self,
         ledgers: &[DeviceLedger],
         mut stop: Pin<&mut impl Future<Output = ()>>,
+        progress: &mut impl FnMut(&Progress),
     ) {
+        progress(&self.progress(true));
         let arrived_so_far = || self.watcher.arrived().unwrap_or(u64::MAX);
         let starts = ledgers.iter().flat_map(|ledger| &ledger.starts);
         let streams = starts.flat_map(|start| &start.streams);

@@ -121,7 +121,10 @@ pub enum Act {
     },
     /// All sample as fast as their connections take it: a reading is made when the one before it has
     /// left, so that none is superseded in a device. There are no alarms in it.
-    FlatOut,
+    FlatOut {
+        /// A device that made so many rests until the phase ends.
+        readings_max: u32,
+    },
     /// All lose power at once and come back at once.
     AllAtOnce {
         /// From loss to return.

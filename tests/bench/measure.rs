@@ -154,12 +154,12 @@ impl Run<'_> {
         let traffic = &self.plan.traffic;
         let tally = Tally::default();
         let own = OwnFarEnd {
-            far_end: tally.far_end.clone(),
             settle_max: SETTLE_MAX,
             quiet_max: match traffic.is_acknowledged() {
                 true => SILENCE_MAX,
                 false => SILENCE_QOS0,
             },
+            ..OwnFarEnd::new(tally.far_end.clone())
         };
         let order = traffic.order(self.system.address, length)?;
         self.sink.with_book(|book| *book = tally);

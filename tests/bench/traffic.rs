@@ -69,13 +69,10 @@ impl Traffic {
 
     /// The devices against the system at this address, for so long; the same each time.
     pub(crate) fn order(&self, system: SocketAddr, length: Duration) -> io::Result<Order> {
+        let connect = system.to_string().parse().map_err(io::Error::other)?;
         Ok(Order {
-            devices: self.devices,
-            scenario: self.scenario(length),
             protocol: self.protocol,
-            connect: system.to_string().parse().map_err(io::Error::other)?,
-            watch: None,
-            seed: 1,
+            ..Order::new(connect, self.devices, self.scenario(length))
         })
     }
 

@@ -3,7 +3,6 @@
 //! socket, and it trusts nobody's lengths.
 
 use std::io;
-use std::ops::Range;
 
 /// The version that both ends of a connection speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,46 +220,6 @@ fn for_each_property(bytes: &[u8], mut visit: impl FnMut(u8, &[u8])) -> Result<(
         visit(id, &whole[..whole.len() - rest.0.len()]);
     }
     Ok(())
-}
-
-/// A PUBLISH made ready: what changes from message to message is patched in place.
-pub(crate) struct Prepared {
-    bytes: Vec<u8>,
-    packet_id: Option<usize>,
-    payload: Range<usize>,
-}
-
-impl Prepared {
-    /// A PUBLISH on `topic` with an empty payload of `payload_bytes`.
-    pub(crate) fn new(topic: &str, qos: u8, protocol: Protocol, payload_bytes: usize) -> Self {
-        let mut body = Vec::new();
-        push_text(&mut body, topic);
-        let packet_id = (qos > 0).then_some(body.len());
-        body.extend_from_slice(if qos > 0 { &[0, 0] } else { &[] });
-        body.extend_from_slice(if protocol == Protocol::V5 { &[0] } else { &[] });
-        let payload_start = body.len();
-        body.resize(payload_start + payload_bytes, b'.');
-
-        let bytes = packet(PUBLISH | qos << 1, &body);
-        let header = bytes.len() - body.len();
-        Self {
-            payload: header + payload_start..bytes.len(),
-            packet_id: packet_id.map(|at| header + at),
-            bytes,
-        }
-    }
-
-    /// Appends the packet to `out`, with this packet id and with what `stamp` writes into the
-    /// payload.
-    pub(crate) fn append(&self, out: &mut Vec<u8>, packet_id: u16, stamp: impl FnOnce(&mut [u8])) {
-        let start = out.len();
-        out.extend_from_slice(&self.bytes);
-        let packet = &mut out[start..];
-        if let Some(at) = self.packet_id {
-            packet[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
-        }
-        stamp(&mut packet[self.payload.clone()]);
-    }
 }
 
 /// A CONNECT with a clean session and ten minutes of keep-alive: no run is that long.

@@ -41,9 +41,8 @@ impl Backlog {
             ..like.clone()
         };
         let own = OwnFarEnd {
-            far_end: far_end.clone(),
             settle_max: Duration::ZERO,
-            quiet_max: Duration::ZERO,
+            ..OwnFarEnd::new(far_end.clone())
         };
         let played = play(&order, &own)?;
         std::thread::sleep(COMMITTED);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use firmware_sim::Kind;
+use firmware_sim::account::Account;
 use firmware_sim::run::Played;
 use firmware_sim::watch::FarEnd;
 use hdrhistogram::Histogram;
@@ -70,6 +71,17 @@ pub(crate) struct LinkUse {
 pub(crate) struct Large {
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
+}
+
+impl Large {
+    /// What a camera's account says.
+    pub(crate) fn of(account: &Account) -> Self {
+        let readings = &account.reading;
+        Self {
+            sent: readings.sent,
+            arrived: readings.far_end.as_ref().map_or(0, |far| far.arrived),
+        }
+    }
 }
 
 /// What became of the backlog.

@@ -8,7 +8,7 @@
 //!
 //! - [`options`] what was asked for; [`cases`] what is played and what is promised
 //! - [`run`] one system in one case; [`systems`] how each starts; [`link`] a slow link in namespaces
-//! - [`flood`] and [`large`] publish beside the fleet; [`backlog`] fills the spool first
+//! - [`beside`] has devices that publish beside the fleet; [`backlog`] fills the spool first
 //! - [`gauges`] looks at the system once a second; [`figures`] what all came to; [`report`] the tables
 //! - from the benchmark of forwarding: `machine`, `process`, `sink`, `wire`
 
@@ -18,11 +18,10 @@
 )]
 
 mod backlog;
+mod beside;
 mod cases;
 mod figures;
-mod flood;
 mod gauges;
-mod large;
 mod link;
 mod options;
 mod report;

@@ -6,17 +6,14 @@ use std::time::{Duration, Instant};
 use firmware_sim::Kind;
 use firmware_sim::run::{Order, OwnFarEnd, Played, QUIET_MAX, play_to};
 use firmware_sim::watch::FarEnd;
-use firmware_sim::wire::Protocol;
 
 use crate::backlog::Backlog;
+use crate::beside::{Beside, FLOOD_TOPICS};
 use crate::cases::Case;
 use crate::figures::{
-    Drained, Figures, Large, Latency, LinkUse, link_bytes_per_second, memory_growth_mib,
-    pressure_changes,
+    Figures, Large, Latency, LinkUse, link_bytes_per_second, memory_growth_mib, pressure_changes,
 };
-use crate::flood::{self, Flood};
 use crate::gauges::Gauges;
-use crate::large::{self, Camera};
 use crate::link::{Link, retransmissions};
 use crate::options::Options;
 use crate::process::usage_of;
@@ -47,14 +44,10 @@ const SEGMENT_BYTES: f64 = 1_514.0;
 pub(crate) struct Book {
     /// Of the fleets that play or played.
     pub(crate) far_ends: Vec<FarEnd>,
-    large: u64,
 }
 
 impl sink::Book for Book {
     fn record(&mut self, publish: &Publish<'_>, _now: Instant) -> Result<(), Malformed> {
-        if publish.topic == large::TOPIC.as_bytes() {
-            self.large += 1;
-        }
         for far_end in &self.far_ends {
             far_end.note(publish.topic, publish.payload);
         }
@@ -102,7 +95,7 @@ pub(crate) fn run(case: &Case, system: System, options: &Options) -> io::Result<
 }
 
 fn rules(case: &Case) -> Vec<(&'static str, &'static str)> {
-    let flood = case.flood.map(|class| (flood::TOPICS, class));
+    let flood = case.flood.map(|class| (FLOOD_TOPICS, class));
     let usual = match case.backlog {
         Some(_) => RULES_KEPT,
         None => RULES,
@@ -116,13 +109,6 @@ struct Run<'a> {
     sink: Sink<Book>,
     running: Running,
     link: Option<&'a Link>,
-}
-
-/// What went on beside the fleet.
-struct Beside {
-    drained: Option<Drained>,
-    large: Option<Large>,
-    flood_sent: Option<u64>,
 }
 
 impl Run<'_> {
@@ -140,35 +126,21 @@ impl Run<'_> {
         let sent_again = retransmissions(process);
         let before = usage_of(process)?;
         let gauges = self.gauges()?;
-        let flood = self
-            .case
-            .flood
-            .map(|class| Flood::start(self.running.address, class, load));
+        let flood = self.case.flood.map(|_| Beside::flood(&order, load));
         let camera = self
             .case
             .large
-            .then(|| Camera::start(self.running.address, load));
+            .then(|| Beside::camera(&order, load, self.far_end()));
         let (flood, camera) = (flood.transpose()?, camera.transpose()?);
-
-        let far_end = FarEnd::default();
-        self.sink
-            .with_book(|book| book.far_ends.push(far_end.clone()));
-        let own = OwnFarEnd {
-            far_end: far_end.clone(),
-            settle_max: self.case.settle_max,
-            quiet_max: match self.case.large {
-                true => LARGE_TAKES,
-                false => QUIET_MAX,
-            },
-        };
+        let own = self.far_end();
         let played = play(&order, &own)?;
 
         let drain_max = Duration::from_secs(self.options.drain_seconds);
-        let beside = Beside {
-            drained: backlog.map(|backlog| backlog.wait(drain_max)),
-            flood_sent: flood.and_then(Flood::finish),
-            large: camera.map(|camera| self.large(camera)).transpose()?,
-        };
+        let drained = backlog.map(|backlog| backlog.wait(drain_max));
+        let flood = flood.map(Beside::finish).transpose()?;
+        let flood_sent = flood.map(|account| account.total(|kind| kind.sent));
+        let large = camera.map(Beside::finish).transpose()?;
+        let large = large.as_ref().map(Large::of);
         let usage = usage_of(process)?;
         let looks = gauges.finish();
         let sent_again = retransmissions(process)
@@ -178,10 +150,11 @@ impl Run<'_> {
         let readings = &played.account.reading;
         let far_readings = readings.far_end.as_ref();
         let sent = readings.sent + played.account.alarm.sent + played.account.report.sent;
-        let all_sent = sent + beside.flood_sent.unwrap_or(0);
+        let large_sent = large.as_ref().map_or(0, |large| large.sent);
+        let all_sent = sent + flood_sent.unwrap_or(0) + large_sent;
         Ok(Figures {
-            alarms: Latency::of(Kind::Alarm, &played, &far_end),
-            readings: Latency::of(Kind::Reading, &played, &far_end),
+            alarms: Latency::of(Kind::Alarm, &played, &own.far_end),
+            readings: Latency::of(Kind::Reading, &played, &own.far_end),
             topics: self.case.topics(),
             final_values_missing: far_readings
                 .map(|far| far.final_values_missing)
@@ -209,42 +182,38 @@ impl Run<'_> {
                     retransmissions: sent_again?,
                 })
             }),
-            large: beside.large,
-            backlog: beside.drained,
-            flood_sent: beside.flood_sent,
+            large,
+            backlog: drained,
+            flood_sent,
         })
+    }
+
+    /// One more far end, that the sink tells what arrives.
+    fn far_end(&self) -> OwnFarEnd {
+        let far_end = FarEnd::default();
+        self.sink
+            .with_book(|book| book.far_ends.push(far_end.clone()));
+        OwnFarEnd {
+            settle_max: self.case.settle_max,
+            quiet_max: match self.case.large {
+                true => LARGE_TAKES,
+                false => QUIET_MAX,
+            },
+            ..OwnFarEnd::new(far_end)
+        }
     }
 
     fn order(&self) -> io::Result<Order> {
         let connect = self.running.address.to_string();
-        Ok(Order {
-            devices: self.case.devices,
-            scenario: self.case.scenario.clone(),
-            protocol: Protocol::V5,
-            connect: connect.parse().map_err(io::Error::other)?,
-            watch: None,
-            seed: 1,
-        })
+        let connect = connect.parse().map_err(io::Error::other)?;
+        let scenario = self.case.scenario.clone();
+        Ok(Order::new(connect, self.case.devices, scenario))
     }
 
     fn gauges(&self) -> io::Result<Gauges> {
         let bytes = self.link.map(Link::counter);
         Gauges::start(self.running.process.id(), self.running.admin, move || {
             bytes.as_ref().and_then(|bytes| bytes.read())
-        })
-    }
-
-    /// The camera's images; the last of them has the time to arrive that all have.
-    fn large(&self, camera: Camera) -> io::Result<Large> {
-        let sent = camera.finish()?;
-        let deadline = Instant::now() + self.case.settle_max;
-        let arrived = || self.sink.with_book(|book| book.large);
-        while arrived() < sent && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(Large {
-            sent,
-            arrived: arrived(),
         })
     }
 }

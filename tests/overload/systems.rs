@@ -178,7 +178,6 @@ fn filters(rules: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'stati
         "+/+/pressure",
         "+/+/vibration",
         "+/+/level",
-        "large/#",
     ] {
         filters.push((channel, ""));
     }

@@ -1,5 +1,5 @@
 //! The crash harness: the real binary is killed with SIGKILL at random moments under full load, its
-//! uplink up, down and flapping, while a fleet of real firmware brings again what was not acknowledged. Is an
+//! uplink up, down and flapping, while fleets of real firmware bring again what was not acknowledged. Is an
 //! acknowledged guaranteed message ever missing at the far end, does each have its own id, are repeats
 //! bounded, and does the ledger balance?
 //!
@@ -8,43 +8,23 @@
 //!
 //!     TIDEGATE_KILLS=200 tests/run crash::
 
-use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broker::Stop;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Plan};
 use crate::gateway::{Gateway, Ledger};
 use crate::simulation::Dice;
-use crate::spool_far::FLEET;
-use crate::spool_load::{Load, Sender};
 use crate::spool_site::{HOME, SpoolSite, say};
 use crate::wait::wait_until;
-use firmware_sim::run::Played;
-use firmware_sim::{Kind, names};
+use firmware_sim::account::{Account, KindAccount};
 
-/// Devices of the fleet; half of them are of each guaranteed class.
-const DEVICES: u32 = 16;
-/// As fast as they are answered, with alarms of their own: 32 unacknowledged each, and more in the
-/// firmware's store than any gateway takes. Longer than any run; the test ends it.
-const SCENARIO: &str = r#"
-[fleet]
-channels = 1
-readings_qos = 1
-window = 28
-payload_bytes_min = 200
-readings_per_second = 500
-alarms_per_minute = 600
-report_seconds = 1
-[[phase]]
-kind = "steady"
-seconds = 86400
-"#;
-/// Ports below those that the system gives to outgoing connections: between two lives the gateway's port is
-/// nobody's, and must not be given to a device that looks for it.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// A device waits for 10 s at most between two tries.
-const CONNECTED_MAX: Duration = Duration::from_secs(30);
+/// Devices of each guaranteed class: each has 32 messages unanswered, and more in the firmware's store than any
+/// gateway takes.
+const DEVICES: u32 = 24;
+/// What is unanswered in the end is answered in this time: a device waits for 10 s at most between two tries to
+/// connect.
+const ANSWERED_MAX: Duration = Duration::from_secs(60);
 /// What is settled is kept within this time (a second), on a machine that has other things to do too.
 const SETTLED_WITHIN: Duration = Duration::from_millis(1_500);
 /// A PUBACK takes so long from the broker to the gateway at most.
@@ -62,9 +42,10 @@ enum Uplink {
 
 struct Crash {
     site: SpoolSite,
-    fleet: Option<Fleet>,
-    /// What is not guaranteed, beside the fleet.
-    load: Load,
+    /// Of both guaranteed classes.
+    fleets: Vec<Fleet>,
+    /// What is not guaranteed.
+    lesser: [Fleet; 2],
     dice: Dice,
     broker_runs: bool,
     /// When this life began.
@@ -105,23 +86,18 @@ fn is_nothing_guaranteed_lost_however_often_it_is_killed() {
 
 impl Crash {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::seeded(seed);
-        let port = free_port(&mut dice);
-        let site = SpoolSite::with(|configuration| {
-            let configuration = configuration.listening_at(port);
-            (0..DEVICES).fold(configuration, |configuration, device| {
-                let topic = format!("plant/{}/#", names::device(device));
-                configuration.rule(&topic, ["critical", "sure"][device as usize % 2])
-            })
-        });
+        let dice = Dice::seeded(seed);
+        let site = SpoolSite::new();
         site.proxy.forget();
-        let fleet = Fleet::start(port, DEVICES, SCENARIO, site.far.tally().fleet.clone());
-        let others = ["value/0", "low/0"].map(|topic| Sender::to(topic).each_second(500));
-        let load = Load::start(port, &others);
+        let guaranteed = |topic| {
+            let plan = Plan::to(topic).devices(DEVICES).with("report_seconds = 1");
+            site.play(&plan.per_second(500).alarms_per_minute(600))
+        };
+        let lesser = |topic| site.play(&Plan::to(topic).per_second(150).may_lose());
         Self {
+            fleets: vec![guaranteed("alarm"), guaranteed("sure")],
+            lesser: [lesser("value"), lesser("low")],
             site,
-            fleet: Some(fleet),
-            load,
             dice,
             broker_runs: true,
             born: Instant::now(),
@@ -153,7 +129,6 @@ impl Crash {
         }
         self.born = Instant::now();
         self.site.begin();
-        self.load.go_to(self.site.port());
     }
 
     fn set(&mut self, uplink: Uplink) {
@@ -199,7 +174,6 @@ impl Crash {
 
     fn kill(&mut self) {
         self.site.gateway.kill();
-        self.load.go_to(0);
         self.kills += 1;
         // What an earlier life settled and did not keep has come again in this one.
         self.note_settled(SETTLED_WITHIN.min(self.born.elapsed()));
@@ -212,7 +186,6 @@ impl Crash {
 
     /// A clean end in between, for its ledger.
     fn stop(&mut self) {
-        self.load.go_to(0);
         self.site.gateway.terminate();
     }
 
@@ -226,10 +199,17 @@ impl Crash {
     /// Everything heals, everything comes home, and is held against what the devices know.
     fn check(&mut self) {
         self.bring_back();
-        let fleet = self.fleet.take().unwrap();
-        let played = fleet.finish(CONNECTED_MAX);
-        every_acknowledged_message_arrived(&played);
-        self.load.wait_all_answered(HOME);
+        for fleet in self.fleets.iter_mut().chain(&mut self.lesser) {
+            fleet.wait_all_answered(ANSWERED_MAX);
+        }
+        let accounts: Vec<_> = self
+            .fleets
+            .drain(..)
+            .map(|fleet| fleet.finish_in_order(ANSWERED_MAX))
+            .collect();
+        for account in &accounts {
+            assert!(account.alarm.acknowledged > 0, "no alarm was acknowledged");
+        }
         let ledger = self.end();
         for class in ["critical", "sure"] {
             for counter in ["on_disk", "in_memory"] {
@@ -237,23 +217,24 @@ impl Crash {
             }
         }
         self.site.far.check();
-        self.repeats_are_bounded(&played);
+        self.repeats_are_bounded(&accounts);
         self.the_ledger_is_exact_again(&ledger);
     }
 
     /// What the next start takes in is in its books, one for one.
     fn the_ledger_is_exact_again(&mut self, before: &Ledger) {
-        const COUNT: u32 = 1_000;
+        const COUNT: u64 = 1_000;
         self.site.begin();
-        let senders = ["alarm/x", "sure/x"].map(|topic| Sender::to(topic).count(COUNT));
-        let load = Load::numbered(self.site.port(), 10, &senders);
-        load.wait_all_answered(HOME);
-        self.site.far.wait_for_all(&load, &[10, 11], HOME);
+        let plan = |topic| Plan::to(topic).devices(10).messages(100);
+        let fleets = ["alarm/x", "sure/x"].map(|topic| self.site.play(&plan(topic)));
+        for fleet in fleets {
+            fleet.finish_at_home(HOME);
+        }
         let after = self.site.terminate();
         for class in ["critical", "sure"] {
             for counter in ["received", "delivered"] {
                 let more = after.count(class, counter) - before.count(class, counter);
-                assert_eq!(more, u64::from(COUNT), "{counter} of {class}");
+                assert_eq!(more, COUNT, "{counter} of {class}");
             }
             assert_eq!(after.found(class), before.found(class), "{class}");
         }
@@ -274,17 +255,21 @@ impl Crash {
         ledger
     }
 
-    fn repeats_are_bounded(&self, played: &Played) {
+    fn repeats_are_bounded(&self, accounts: &[Account]) {
         let tally = self.site.far.tally();
         let bound = self.settled_just_before + self.site.proxy.broken_off();
         let repeats = tally.repeats.len();
+        let total = |figure: fn(&KindAccount) -> u64| {
+            let accounts = accounts.iter();
+            accounts.map(|account| account.total(figure)).sum::<u64>()
+        };
         say(&format!(
             "crash harness: {} kills, {} cuts, {} messages made, {} acknowledged, {} arrivals, {} repeats \
              under one id (at most {bound}: {} in flight at an end, {} settled just before one), {} lives left their mark",
             self.kills,
             self.cuts,
-            played.account.total(|kind| kind.sent),
-            played.account.total(|kind| kind.acknowledged),
+            total(|kind| kind.sent),
+            total(|kind| kind.acknowledged),
             tally.at.len(),
             repeats,
             self.site.proxy.broken_off(),
@@ -292,36 +277,9 @@ impl Crash {
             tally.epochs().len(),
         ));
         assert!(repeats <= bound, "{repeats} repeats, at most {bound}");
-        let guaranteed = tally
-            .overtaken
-            .iter()
-            .filter(|(stream, _)| *stream >= FLEET);
-        let overtaken: Vec<_> = guaranteed.take(10).collect();
-        assert!(overtaken.is_empty(), "out of order: {overtaken:?}");
-        let broken = played.account.run.connections_broken;
-        assert!(broken > 0, "the devices never came back");
+        for account in accounts {
+            let broken = account.run.connections_broken;
+            assert!(broken > 0, "the devices never came back");
+        }
     }
-}
-
-/// Held against what the fleet's own ledgers say, message for message.
-#[track_caller]
-fn every_acknowledged_message_arrived(played: &Played) {
-    let account = &played.account;
-    assert!(account.alarm.acknowledged > 0, "no alarm was acknowledged");
-    for kind in Kind::ALL {
-        let of = account.of(kind);
-        let name = kind.name();
-        assert_eq!(of.refused, 0, "{name}: one was refused");
-        assert_eq!(of.unanswered, 0, "{name}: some were never answered");
-        let missing = of.far_end.as_ref().unwrap().missing;
-        assert_eq!(missing, 0, "{name}: acknowledged and missing: {account}");
-    }
-}
-
-fn free_port(dice: &mut Dice) -> u16 {
-    let first = std::process::id() as u16 ^ dice.below(1 << 16) as u16;
-    let count = PORTS.len() as u16;
-    let mut ports = (0..count).map(|n| PORTS.start + (first % count + n) % count);
-    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.expect("a free port")
 }

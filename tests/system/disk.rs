@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::broker::Stop;
 use crate::device::Device;
 use crate::disk_mount::{Kind, Mount};
-use crate::spool_load::{Load, Sender};
+use crate::fleet::{Fleet, Plan};
 use crate::spool_site::{HOME, SpoolSite, say};
 use crate::wait::{SOON, wait_until};
 use crate::wire::Version;
@@ -52,14 +52,33 @@ fn alarm_is_forwarded(site: &mut SpoolSite, number: u32) {
     });
 }
 
+/// The first level of topics of both guaranteed classes.
+const GUARANTEED: [&str; 2] = ["alarm", "sure"];
+
+/// Each fleet has messages without answer, and gets none.
+#[track_caller]
+fn all_held(fleets: &[Fleet], deadline: Duration) {
+    for fleet in fleets {
+        fleet.wait_held(QUIET, deadline);
+    }
+}
+
+/// Each fleet gets so many more answers.
+#[track_caller]
+fn all_more_answered(fleets: &[Fleet], count: u64) {
+    for fleet in fleets {
+        fleet.wait_more_answered(count, HOME);
+    }
+}
+
 /// Messages are safe on disk again: an outage's are acknowledged in it.
 #[track_caller]
 fn disk_is_well_again(site: &mut SpoolSite) {
     site.outage();
-    let load = Load::numbered(site.port(), 20, &[Sender::to("sure/again").count(500)]);
-    load.wait_all_answered(HOME);
+    let mut fleet = site.play(&Plan::to("sure/again").messages(125));
+    fleet.wait_all_answered(HOME);
     site.recover();
-    site.far.wait_for_all(&load, &[20], HOME);
+    fleet.finish_at_home(HOME);
 }
 
 #[test]
@@ -76,18 +95,15 @@ fn filled_by_the_backlog(kind: Kind) {
     let Some(mount) = mount(kind) else { return };
     let mut site = site_on(&mount);
     site.outage();
-    let senders = [
-        Sender::to("alarm/a").payload_bytes(4_000).each_second(100),
-        Sender::to("sure/a").payload_bytes(4_000),
-        Sender::to("value/a").payload_bytes(4_000).each_second(500),
-    ];
-    let load = Load::start(site.port(), &senders);
-    load.wait_stuck_at(&[0, 1], QUIET, 3 * HOME);
+    let plan = |topic| Plan::to(topic).payload_bytes(4_000);
+    let values = site.play(&plan("value").per_second(125).may_lose());
+    let mut fleets = [plan("alarm").per_second(25), plan("sure")].map(|plan| site.play(&plan));
+    all_held(&fleets, 3 * HOME);
     assert!(
         site.gateway.runs(),
         "the disk is full, and the gateway ended"
     );
-    let bytes = u64::from(load.answered_by(&[0, 1])) * 4_000;
+    let bytes = fleets.iter().map(Fleet::answered).sum::<u64>() * 4_000;
     say(&format!(
         "{kind:?} of 24 MiB: {} MiB of guaranteed messages acknowledged",
         bytes >> 20
@@ -95,14 +111,14 @@ fn filled_by_the_backlog(kind: Kind) {
     assert!(bytes > 6 << 20, "{bytes} bytes fit");
     // With nothing left it is killed, and starts again.
     site.gateway.kill();
-    load.go_to(0);
+    drop(values);
+    fleets.iter_mut().for_each(Fleet::stop);
     site.begin();
-    load.pause();
-    load.go_to(site.port());
     site.recover();
     alarm_is_forwarded(&mut site, 0);
-    load.wait_all_answered(2 * HOME);
-    site.far.wait_for_all(&load, &[0, 1], HOME);
+    for fleet in fleets {
+        fleet.finish_at_home(2 * HOME);
+    }
     disk_is_well_again(&mut site);
     let ledger = site.terminate();
     assert_eq!(ledger.total("on_disk"), 0, "{ledger:?}");
@@ -122,14 +138,11 @@ fn filled_by_a_stranger(kind: Kind) {
     let Some(mount) = mount(kind) else { return };
     let mut site = site_on(&mount);
     site.outage();
-    let topics = ["alarm/a", "sure/a"];
-    let load = Load::start(
-        site.port(),
-        &topics.map(|topic| Sender::to(topic).payload_bytes(2_000).each_second(1_000)),
-    );
-    load.wait_answered(500, HOME);
+    let plan = |topic| Plan::to(topic).payload_bytes(2_000).per_second(250);
+    let mut fleets = GUARANTEED.map(|topic| site.play(&plan(topic)));
+    all_more_answered(&fleets, 250);
     let stranger = mount.fill();
-    load.wait_stuck_at(&[0, 1], QUIET, HOME);
+    all_held(&fleets, HOME);
     assert!(
         site.gateway.runs(),
         "the disk is full, and the gateway ended"
@@ -139,17 +152,19 @@ fn filled_by_a_stranger(kind: Kind) {
     // The uplink's word is enough, disk or no disk.
     site.recover();
     alarm_is_forwarded(&mut site, 0);
-    let before = load.answered();
-    load.wait_answered(before + 1_000, HOME);
+    all_more_answered(&fleets, 500);
     site.outage();
-    load.wait_stuck_at(&[0, 1], QUIET, HOME);
+    all_held(&fleets, HOME);
     drop(stranger);
     // By itself, still in the outage.
-    let before = load.answered();
-    load.wait_answered(before + 1_000, HOME);
-    load.wait_all_answered(HOME);
+    all_more_answered(&fleets, 500);
+    for fleet in &mut fleets {
+        fleet.wait_all_answered(HOME);
+    }
     site.recover();
-    site.far.wait_for_all(&load, &[0, 1], HOME);
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
     disk_is_well_again(&mut site);
     let ledger = site.terminate();
     assert_eq!(ledger.total("on_disk"), 0, "{ledger:?}");
@@ -162,38 +177,36 @@ fn does_a_file_system_that_turns_read_only_cost_nothing_acknowledged() {
     };
     let mut site = site_on(&mount);
     site.outage();
-    let load = Load::start(
-        site.port(),
-        &["alarm/a", "sure/a"].map(|topic| Sender::to(topic).each_second(300)),
-    );
-    load.wait_answered(500, HOME);
+    let mut fleets = GUARANTEED.map(|topic| site.play(&Plan::to(topic).per_second(75)));
+    all_more_answered(&fleets, 250);
     if let Err(why) = mount.break_down() {
         say(&format!(
             "SKIPPED: nothing is known of a read-only file system: {why}"
         ));
         return;
     }
-    load.wait_stuck_at(&[0, 1], QUIET, HOME);
+    all_held(&fleets, HOME);
     assert!(site.gateway.runs(), "the disk broke, and the gateway ended");
     site.gateway
         .wait_for_line_with(&["read-only", "read only", "input/output"], SOON);
     // What cannot be settled on this disk may be sent again after it is repaired, not lost.
     site.recover();
     alarm_is_forwarded(&mut site, 0);
-    let before = load.answered();
-    load.wait_answered(before + 500, HOME);
+    all_more_answered(&fleets, 250);
     site.outage();
-    load.wait_stuck_at(&[0, 1], QUIET, HOME);
+    all_held(&fleets, HOME);
     // Only a repair helps, for which the gateway has to let go of its files.
     site.gateway.signal("TERM");
-    load.go_to(0);
     site.gateway.wait_for_end(SOON);
     mount.repair();
     site.begin();
-    load.go_to(site.port());
-    load.wait_all_answered(HOME);
+    for fleet in &mut fleets {
+        fleet.wait_all_answered(HOME);
+    }
     site.recover();
-    site.far.wait_for_all(&load, &[0, 1], HOME);
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
     disk_is_well_again(&mut site);
     site.end(Stop::Clean);
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::spool_load::{Load, Sender};
+use crate::fleet::Plan;
 use crate::spool_site::{HOME, SpoolSite, bytes_on_disk};
 use crate::wait::wait_until;
 
@@ -48,32 +48,27 @@ fn does_the_lowest_class_give_way_first_and_the_first_class_last() {
         configuration.gateway("memory_max = \"8MiB\"")
     });
     site.outage();
-    let flood = |topic: &str| Sender::to(topic).payload_bytes(4_000);
-    let load = Load::start(
-        site.port(),
-        &[
-            flood("sure/a").each_second(600),
-            flood("value/a").each_second(800),
-            flood("minor/a").each_second(800),
-        ],
-    );
+    let flood = |topic| Plan::to(topic).payload_bytes(4_000);
+    let mut sure = site.play(&flood("sure").per_second(150));
+    let mut lesser =
+        ["value", "minor"].map(|topic| site.play(&flood(topic).per_second(200).may_lose()));
     wait_until("the guaranteed flood is held", 2 * HOME, || {
         // Neither of the others is ever held: they give way.
-        load.progress(0).made > 0
-            && load.answered_by(&[0]) < load.progress(0).made
-            && bytes_on_disk(&site.spool()) > SIZE_MAX_BYTES * 8 / 10
+        sure.unanswered() > 0 && bytes_on_disk(&site.spool()) > SIZE_MAX_BYTES * 8 / 10
     });
-    load.wait_stuck_at(&[0], QUIET, 2 * HOME);
-    // The others ask for more as fast as they are answered; they are not part of what follows.
-    load.pause();
-    let alarms = Load::numbered(site.port(), 10, &[Sender::to("alarm/a").count(1_000)]);
+    sure.wait_held(QUIET, 2 * HOME);
+    // They make nothing more; the others are not part of what follows.
+    sure.stop();
+    lesser
+        .iter_mut()
+        .for_each(|fleet| fleet.wait_all_answered(HOME));
+    let mut alarms = site.play(&Plan::to("alarm").messages(250));
     alarms.wait_all_answered(HOME);
     let held = bytes_on_disk(&site.spool());
     assert!(held <= SIZE_MAX_BYTES, "{held} bytes on disk");
     site.recover();
-    load.wait_all_answered(HOME);
-    site.far.wait_for_all(&load, &[0], HOME);
-    site.far.wait_for_all(&alarms, &[10], HOME);
+    sure.finish_at_home(2 * HOME);
+    alarms.finish_at_home(HOME);
     let ledger = site.terminate();
     for class in ["critical", "sure"] {
         assert_eq!(ledger.count(class, "evicted"), 0, "{ledger:?}");
@@ -81,10 +76,10 @@ fn does_the_lowest_class_give_way_first_and_the_first_class_last() {
     for class in ["normal", "minor"] {
         assert!(ledger.count(class, "evicted") > 0, "{ledger:?}");
     }
-    let tally = site.far.tally();
-    for (device, class) in [(1, "normal"), (2, "minor")] {
+    for (fleet, class) in lesser.into_iter().zip(["normal", "minor"]) {
         let gave_way = ledger.count(class, "evicted") + ledger.count(class, "shed");
-        let missing = load.progress(device).made as usize - tally.different(device);
-        assert_eq!(missing as u64, gave_way, "{ledger:?}");
+        let arrived = fleet.arrived();
+        let sent = fleet.finish().account.total(|kind| kind.sent);
+        assert_eq!(sent - arrived, gave_way, "{ledger:?}");
     }
 }

@@ -1,72 +1,318 @@
-//! A fleet of firmware-sim beside a test: real firmware that never gives up, and an account of every message
-//! at the end. What a far end sees has to be told to [`FarEnd`].
+//! Fleets of firmware-sim beside a test: real firmware that never gives up, and an account of every message
+//! at the end. A test asks while it goes on how much was answered, and says when to make nothing new.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use firmware_sim::Kind;
+use firmware_sim::account::{Account, KindAccount};
+use firmware_sim::progress::Progress;
 use firmware_sim::run::{Order, OwnFarEnd, Played, play_to};
 use firmware_sim::scenario::Scenario;
 use firmware_sim::watch::FarEnd;
 use firmware_sim::wire::Protocol;
 use tokio::sync::oneshot;
 
+use crate::spool_far::Far;
 use crate::wait::wait_until;
+
+/// From one look at how it goes to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What waits may take so long until it is delivered, once nothing new is made: the test may hold it on purpose,
+/// and a device waits for 10 s at
+/// most between two tries to connect.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// What comes home may take so long without a pause, on a busy machine.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+/// Longer than any test: it is the test that ends a fleet.
+const SECONDS: u32 = 86_400;
+
+/// What a fleet does.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    devices: u32,
+    /// Lines of the scenario's `[fleet]`.
+    fleet: String,
+    phase: String,
+    /// How many messages there will be, if there is an end.
+    goal: Option<u64>,
+    protocol: Protocol,
+    quiet_max: Duration,
+}
+
+impl Plan {
+    /// Four devices with topics below this one that send readings of 200 bytes with QoS 1 as fast as they are
+    /// answered, 28 unanswered at most each.
+    pub(crate) fn to(topic: &str) -> Self {
+        let plan = Self {
+            devices: 4,
+            fleet: String::new(),
+            phase: "kind = \"flat-out\"".to_owned(),
+            goal: None,
+            protocol: Protocol::V5,
+            quiet_max: QUIET_MAX,
+        };
+        plan.with(&format!("topic = \"{topic}\""))
+            .with("channels = 1\nreadings_qos = 1\nwindow = 28")
+            .with(&format!("report_seconds = {SECONDS}"))
+            .payload_bytes(200)
+    }
+
+    /// So many devices.
+    pub(crate) fn devices(mut self, count: u32) -> Self {
+        self.devices = count;
+        self
+    }
+
+    /// One more line of `[fleet]`; the last of a key counts.
+    pub(crate) fn with(mut self, line: &str) -> Self {
+        writeln!(self.fleet, "{line}").unwrap();
+        self
+    }
+
+    /// The least size of a payload.
+    pub(crate) fn payload_bytes(self, bytes: usize) -> Self {
+        self.with(&format!("payload_bytes_min = {bytes}"))
+    }
+
+    /// So many messages of each device and then no more: its report on itself, which is the first one, and
+    /// readings.
+    pub(crate) fn messages(mut self, count: u32) -> Self {
+        write!(self.phase, "\nreadings = {}", count - 1).unwrap();
+        self.goal = Some(u64::from(count));
+        self
+    }
+
+    /// So many messages of each device a second, as far as they are answered: a reading that waits gives way
+    /// to the next.
+    pub(crate) fn per_second(mut self, count: u32) -> Self {
+        self.phase = format!("kind = \"steady\"\nreadings_per_second = {count}");
+        self.with("alarms_per_minute = 0")
+    }
+
+    /// So many alarms a minute of each device, beside its readings.
+    pub(crate) fn alarms_per_minute(self, count: u32) -> Self {
+        self.with(&format!("alarms_per_minute = {count}"))
+    }
+
+    /// The devices speak MQTT 3.1.1.
+    pub(crate) fn v311(mut self) -> Self {
+        self.protocol = Protocol::V311;
+        self
+    }
+
+    /// The account does not wait for what is on its way: ask [`Fleet::arrived`] later.
+    pub(crate) fn may_lose(mut self) -> Self {
+        self.quiet_max = Duration::ZERO;
+        self
+    }
+
+    /// Much of it is superseded on the way: it does not take long without an arrival to know that.
+    pub(crate) fn superseded(mut self) -> Self {
+        self.quiet_max = Duration::from_secs(5);
+        self
+    }
+
+    /// What `firmware-sim` reads. A key that is given twice counts as it was given last.
+    fn scenario(&self) -> Scenario {
+        let mut keys: Vec<(&str, &str)> = Vec::new();
+        for line in self.fleet.lines() {
+            let (key, value) = line.split_once(" = ").expect("a key and its value");
+            keys.retain(|(other, _)| *other != key);
+            keys.push((key, value));
+        }
+        let lines = keys.iter().map(|(key, value)| format!("{key} = {value}\n"));
+        let text = format!(
+            "[fleet]\n{}[[phase]]\n{}\nseconds = {SECONDS}\n",
+            lines.collect::<String>(),
+            self.phase
+        );
+        Scenario::read(&text).unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+    }
+}
 
 /// A fleet that plays.
 pub(crate) struct Fleet {
-    devices: u32,
-    /// How many are connected, as of the last second.
-    up: Arc<Mutex<u64>>,
-    stop: oneshot::Sender<()>,
+    goal: Option<u64>,
+    far_end: FarEnd,
+    seen: Arc<Mutex<Option<Progress>>>,
+    stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<Result<Played, String>>,
 }
 
 impl Fleet {
-    /// Lets devices play a scenario against the gateway at this port, which has to be there.
+    /// Lets devices play against the gateway at this port, which has to be there, and the far end expect
+    /// them.
     #[track_caller]
-    pub(crate) fn start(port: u16, devices: u32, scenario: &str, far_end: FarEnd) -> Self {
+    pub(crate) fn start(port: u16, plan: &Plan, far: &Far) -> Self {
+        let (first_device, far_end) = far.expect(plan.devices);
+        Self::numbered(port, plan, first_device, far_end)
+    }
+
+    /// The same with devices numbered from `first_device` on, and who tells the far end what arrives is the
+    /// test's affair.
+    #[track_caller]
+    pub(crate) fn numbered(port: u16, plan: &Plan, first_device: u32, far_end: FarEnd) -> Self {
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
         let order = Order {
-            devices,
-            scenario: Scenario::read(scenario).unwrap_or_else(|faults| panic!("{faults}")),
-            protocol: Protocol::V5,
-            connect: format!("127.0.0.1:{port}").parse().unwrap(),
-            watch: None,
-            seed: 1,
+            first_device,
+            protocol: plan.protocol,
+            progress_every: LOOK_EVERY,
+            ..Order::new(address, plan.devices, plan.scenario())
+        };
+        let own = OwnFarEnd {
+            drain_max: DRAIN_MAX,
+            quiet_max: plan.quiet_max,
+            ..OwnFarEnd::new(far_end.clone())
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let up = Arc::new(Mutex::new(0));
-        let shared = Arc::clone(&up);
+        let seen = Arc::new(Mutex::new(None));
+        let shared = Arc::clone(&seen);
         let thread = thread::spawn(move || {
-            let own = OwnFarEnd {
-                far_end,
-                settle_max: Duration::MAX,
-                quiet_max: crate::spool_site::HOME,
-            };
             let stopped = async { drop(stopped.await) };
-            play_to(&order, &own, stopped, |progress| {
-                *shared.lock().unwrap() = progress.up;
-            })
-            .map_err(|error| error.to_string())
+            let progress = |progress: &Progress| *shared.lock().unwrap() = Some(*progress);
+            play_to(&order, &own, stopped, progress).map_err(|error| error.to_string())
         });
         Self {
-            devices,
-            up,
-            stop,
+            goal: plan.goal.map(|goal| goal * u64::from(plan.devices)),
+            far_end,
+            seen,
+            stop: Some(stop),
             thread,
         }
     }
 
-    /// Ends it once all devices are connected, waits until all it sent arrived or nothing more does, and
-    /// gives the account.
+    fn seen<T>(&self, read: impl FnOnce(&Progress) -> T) -> Option<T> {
+        self.seen.lock().unwrap().as_ref().map(read)
+    }
+
+    /// How many messages were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.seen(|progress| progress.sent).unwrap_or(0)
+    }
+
+    /// How many messages are answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.seen(|progress| progress.answered).unwrap_or(0)
+    }
+
+    /// How many were sent and are not answered.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.seen(|progress| progress.unanswered).unwrap_or(0)
+    }
+
+    /// How many different messages arrived so far.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.far_end.arrived()
+    }
+
     #[track_caller]
-    pub(crate) fn finish(self, connected_max: Duration) -> Played {
-        wait_until("the whole fleet is connected", connected_max, || {
-            assert!(!self.thread.is_finished(), "the fleet ended by itself");
-            *self.up.lock().unwrap() == u64::from(self.devices)
+    fn wait(&self, what: &str, deadline: Duration, condition: impl Fn() -> bool) {
+        wait_until(what, deadline, || {
+            condition() || {
+                assert!(!self.thread.is_finished(), "the fleet ended by itself");
+                false
+            }
         });
-        let _ = self.stop.send(());
+    }
+
+    /// Waits until so many are answered.
+    #[track_caller]
+    pub(crate) fn wait_answered(&self, count: u64, deadline: Duration) {
+        let what = format!("{count} messages are answered");
+        self.wait(&what, deadline, || self.answered() >= count);
+    }
+
+    /// Waits until so many more are answered.
+    #[track_caller]
+    pub(crate) fn wait_more_answered(&self, count: u64, deadline: Duration) {
+        self.wait_answered(self.answered() + count, deadline);
+    }
+
+    /// Waits until messages are without answer and none got one for this long.
+    #[track_caller]
+    pub(crate) fn wait_held(&self, quiet: Duration, deadline: Duration) {
+        let mut seen = (0, Instant::now());
+        wait_until("nothing more is answered", deadline, || {
+            if self.answered() != seen.0 || self.unanswered() == 0 {
+                seen = (self.answered(), Instant::now());
+            }
+            seen.1.elapsed() >= quiet
+        });
+    }
+
+    /// From now on it makes nothing new; what is unanswered is still brought.
+    pub(crate) fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Waits until everything is made and answered, and the devices are gone; those without an end make
+    /// nothing new.
+    #[track_caller]
+    pub(crate) fn wait_all_answered(&mut self, deadline: Duration) {
+        if let Some(goal) = self.goal {
+            self.wait_answered(goal, deadline);
+        }
+        self.stop();
+        let delivered = || self.seen(|progress| progress.delivered) == Some(true);
+        wait_until("everything is answered", deadline, delivered);
+        assert_eq!(self.unanswered(), 0, "some are never answered");
+    }
+
+    /// Waits until all it sent arrived, or nothing more does, and gives the account.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Played {
+        self.stop();
         let played = self.thread.join().expect("the fleet broke");
         played.unwrap_or_else(|error| panic!("{error}"))
     }
+
+    /// Waits until everything is answered and has arrived, and gives the account.
+    #[track_caller]
+    pub(crate) fn finish_at_home(mut self, deadline: Duration) -> Account {
+        self.wait_all_answered(deadline);
+        let account = self.finish().account;
+        everything_acknowledged_arrived(&account);
+        account
+    }
+
+    /// The same where nothing may arrive behind a later one of its device.
+    #[track_caller]
+    pub(crate) fn finish_in_order(self, deadline: Duration) -> Account {
+        let account = self.finish_at_home(deadline);
+        let overtaken = total_far(&account, |far| far.out_of_order);
+        assert_eq!(overtaken, 0, "out of order: {account}");
+        account
+    }
+}
+
+/// Held against what the fleet's own ledgers say, message for message.
+#[track_caller]
+fn everything_acknowledged_arrived(account: &Account) {
+    assert!(account.total(|kind| kind.acknowledged) > 0, "nothing sent");
+    for kind in Kind::ALL {
+        let KindAccount {
+            refused,
+            unanswered,
+            far_end,
+            ..
+        } = account.of(kind);
+        let name = kind.name();
+        assert_eq!(*refused, 0, "{name}: one was refused");
+        assert_eq!(*unanswered, 0, "{name}: some were never answered");
+        let missing = far_end.as_ref().unwrap().missing;
+        assert_eq!(missing, 0, "{name}: acknowledged and missing: {account}");
+    }
+}
+
+/// A figure of the far end, of all kinds together.
+pub(crate) fn total_far(
+    account: &Account,
+    figure: impl Fn(&firmware_sim::account::FarEnd) -> u64,
+) -> u64 {
+    account.total(|kind| kind.far_end.as_ref().map_or(0, &figure))
 }

@@ -2,9 +2,10 @@
 //!
 //! The first rooms are what the tests stand on: `broker` runs mosquitto, `gateway` runs `tidegate`,
 //! `proxy` stands between the two and makes faults, `device` sends, `subscriber` is the far end,
-//! `site` puts them together. `fleet` is a fleet of firmware-sim. `spool_load`, `spool_far` and `spool_site` are the same for many
-//! messages and several lives of one gateway, `disk_mount` is a small disk, and `network` a narrow link. The others are the tests, by what they ask. Everything runs on
-//! loopback; each test has its own processes and folders.
+//! `site` puts them together. `fleet` is a fleet of firmware-sim: where there is load, it makes it.
+//! `spool_far` and `spool_site` are far end and site for many messages and several lives of one
+//! gateway, `disk_mount` is a small disk, and `network` a narrow link. The others are the tests, by
+//! what they ask. Everything runs on loopback; each test has its own processes and folders.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,7 +22,6 @@ mod network;
 mod proxy;
 mod site;
 mod spool_far;
-mod spool_load;
 mod spool_site;
 mod subscriber;
 mod wait;

@@ -4,11 +4,14 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::spool_load::{Load, Sender};
+use firmware_sim::Kind;
+
+use crate::fleet::{Fleet, Plan};
 use crate::spool_site::{HOME, SpoolSite, bytes_in, say, whole};
 
-/// Devices, and what they send together in a second.
-const DEVICES: u32 = 20;
+/// Devices, half of them of each guaranteed class, and what they send together in a second. A device has 28
+/// messages on their way at most, which at 50 a second is more than half a second.
+const DEVICES: u32 = 100;
 const EACH_SECOND: u32 = 5_000;
 /// Nothing is late before this (`spool_after`, the default); a machine on which an acknowledgement
 /// takes nearly as long says nothing about the gateway.
@@ -30,7 +33,7 @@ fn does_a_satellite_uplink_keep_5000_guaranteed_messages_a_second_off_the_disk()
 struct Run {
     written_bytes: u64,
     grown_bytes: u64,
-    sent: u32,
+    sent: u64,
     slowest: Duration,
 }
 
@@ -51,7 +54,7 @@ fn nothing_is_written_at(round_trip: Duration) {
         say(&figures);
         if written_bytes == 0 && grown_bytes == 0 {
             // A machine that did not keep the pace says nothing either.
-            if sent >= EACH_SECOND * duration.as_secs() as u32 * 9 / 10 {
+            if sent >= u64::from(EACH_SECOND) * duration.as_secs() * 9 / 10 {
                 return;
             }
         } else {
@@ -74,30 +77,32 @@ fn run_at(round_trip: Duration, duration: Duration) -> Run {
     site.wait_connected();
     site.proxy.forget();
     site.proxy.delay(round_trip / 2);
-    let senders: Vec<_> = (0..DEVICES)
-        .map(|device| {
-            let topic = ["alarm", "sure"][device as usize % 2];
-            Sender::to(&format!("{topic}/{device}"))
-                .window(250)
-                .each_second(EACH_SECOND / DEVICES)
-        })
-        .collect();
+    let plan = |topic| {
+        let plan = Plan::to(topic).devices(DEVICES / 2);
+        plan.per_second(EACH_SECOND / DEVICES)
+    };
+    let plans = ["alarm", "sure"].map(plan);
     // The window follows the acknowledgement time from its first moments on.
-    let warm = Load::start(site.port(), &senders);
-    warm.wait_answered(EACH_SECOND, HOME);
-    warm.wait_all_answered(HOME);
-    drop(warm);
+    for fleet in plans.each_ref().map(|plan| site.play(plan)) {
+        fleet.wait_answered(u64::from(EACH_SECOND / 2), HOME);
+        fleet.finish_at_home(HOME);
+    }
     let written = site.gateway.written_bytes();
     let held = bytes_in(&site.spool());
-    let load = Load::start(site.port(), &senders);
+    let fleets = plans.each_ref().map(|plan| site.play(plan));
     let end = Instant::now() + duration;
     sleep(end.saturating_duration_since(Instant::now()));
-    let sent = load.answered();
-    load.wait_all_answered(HOME);
+    let sent = fleets.iter().map(Fleet::answered).sum();
+    let slowest = fleets.map(|mut fleet| {
+        fleet.wait_all_answered(HOME);
+        let answered = fleet.finish().pace.answered;
+        let kinds = Kind::ALL.into_iter();
+        kinds.map(|kind| answered.of(kind).max()).max().unwrap_or(0)
+    });
     Run {
         written_bytes: site.gateway.written_bytes() - written,
         grown_bytes: bytes_in(&site.spool()).saturating_sub(held),
         sent,
-        slowest: load.slowest(),
+        slowest: Duration::from_micros(slowest.into_iter().max().unwrap_or(0)),
     }
 }

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::broker::Stop;
-use crate::proxy::Sent;
-use crate::spool_load::{Load, Sender};
+use crate::device::Device;
+use crate::fleet::{Fleet, Plan};
 use crate::spool_site::{HOME, SpoolSite};
 use crate::wait::{SOON, wait_until};
+use crate::wire::Version;
 
 /// The promise: replay starts within this time of CONNACK.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -39,22 +40,34 @@ class = "old"
 "#;
 
 /// A site with a backlog on its disk and nothing in its memory; the cloud is away.
-fn with_backlog(site: &mut SpoolSite, senders: &[Sender]) -> Load {
-    site.outage();
-    let load = Load::start(site.port(), senders);
-    load.wait_all_answered(HOME);
-    load.go_to(0);
+fn with_backlog(site: &mut SpoolSite, plans: &[Plan]) -> Vec<Fleet> {
+    let fleets = backlog(site, plans);
     site.restart(Stop::Clean);
-    load
+    fleets
 }
 
-/// How long after the first CONNACK behind `since` the first message of a topic left.
+/// What fleets played while the cloud was away; it still is.
+fn backlog(site: &mut SpoolSite, plans: &[Plan]) -> Vec<Fleet> {
+    site.outage();
+    let mut fleets: Vec<_> = plans.iter().map(|plan| site.play(plan)).collect();
+    for fleet in &mut fleets {
+        fleet.wait_all_answered(HOME);
+    }
+    fleets
+}
+
+fn is_below(topic: &str, level: &str) -> bool {
+    let rest = topic.strip_prefix(level);
+    rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// How long after the first CONNACK behind `since` the first message of a first level left.
 #[track_caller]
 fn start_of(site: &SpoolSite, topic: &str, since: Instant) -> Duration {
     let sent = site.proxy.sent();
     let first = sent
         .iter()
-        .find(|sent| sent.publish.topic == topic && sent.at >= since);
+        .find(|sent| is_below(&sent.publish.topic, topic) && sent.at >= since);
     let first = first.unwrap_or_else(|| panic!("{topic} never left"));
     let connections = site.proxy.connections();
     let connacks = connections
@@ -67,32 +80,27 @@ fn start_of(site: &SpoolSite, topic: &str, since: Instant) -> Duration {
 #[test]
 fn does_the_backlog_start_home_within_a_second_of_connack() {
     let mut site = SpoolSite::new();
-    let topics = ["alarm/a", "sure/a", "value/a"];
-    let senders = topics.map(|topic| Sender::to(topic).count(300));
-    let restarted = with_backlog(&mut site, &senders);
+    let topics = ["alarm", "sure", "value"];
+    let plans = topics.map(|topic| Plan::to(topic).messages(75));
+    let restarted = with_backlog(&mut site, &plans);
     let since = Instant::now();
     site.recover();
-    site.far.wait_for_all(&restarted, &[0, 1, 2], HOME);
+    for fleet in restarted {
+        fleet.finish_at_home(HOME);
+    }
     for topic in topics {
         let took = start_of(&site, topic, since);
         assert!(took < AT_ONCE, "{topic} started {took:?} after CONNACK");
     }
     // The same where the gateway lived through the outage.
-    site.outage();
-    let others = ["alarm/b", "sure/b", "value/b"];
-    let load = Load::start(
-        site.port(),
-        &others.map(|topic| Sender::to(topic).count(300)),
-    );
-    load.wait_all_answered(HOME);
+    backlog(&mut site, &plans);
     let since = Instant::now();
     site.broker.run();
     wait_until("everything left", SOON, || {
         let sent = site.proxy.sent();
-        let new = |sent: &&Sent| others.contains(&sent.publish.topic.as_str());
-        sent.iter().filter(new).count() >= 900
+        sent.iter().filter(|sent| sent.at >= since).count() >= 900
     });
-    for topic in others {
+    for topic in topics {
         let took = start_of(&site, topic, since);
         assert!(took < AT_ONCE, "{topic} started {took:?} after CONNACK");
     }
@@ -103,7 +111,10 @@ fn does_a_replay_that_breaks_off_go_on_where_it_stopped() {
     const COUNT: u32 = 6_000;
     const CUTS: usize = 4;
     let mut site = SpoolSite::new();
-    let load = with_backlog(&mut site, &[Sender::to("sure/a").count(COUNT)]);
+    let backlog = with_backlog(
+        &mut site,
+        &[Plan::to("sure").devices(10).messages(COUNT / 10)],
+    );
     site.proxy.delay(Duration::from_millis(5));
     site.proxy.go_away();
     site.recover();
@@ -116,14 +127,15 @@ fn does_a_replay_that_breaks_off_go_on_where_it_stopped() {
         settled += site.far.tally().within(ON_THE_WAY, Instant::now());
     }
     site.proxy.come_back();
-    site.far.wait_for_all(&load, &[0], HOME);
+    for fleet in backlog {
+        fleet.finish_in_order(HOME);
+    }
     let bound = settled + site.proxy.broken_off();
     let ledger = site.terminate();
     assert_eq!(ledger.count("sure", "delivered"), u64::from(COUNT));
     let tally = site.far.tally();
     let repeats = tally.repeats.len();
     assert!(repeats <= bound, "{repeats} repeats, at most {bound}");
-    assert!(tally.overtaken.is_empty(), "{:?}", tally.overtaken);
 }
 
 #[test]
@@ -131,7 +143,10 @@ fn does_a_replay_whose_gateway_is_killed_repeat_a_second_at_most() {
     const COUNT: u32 = 6_000;
     const KILLS: usize = 3;
     let mut site = SpoolSite::new();
-    let load = with_backlog(&mut site, &[Sender::to("sure/a").count(COUNT)]);
+    let backlog = with_backlog(
+        &mut site,
+        &[Plan::to("sure").devices(10).messages(COUNT / 10)],
+    );
     site.proxy.delay(Duration::from_millis(5));
     site.recover();
     let mut settled = 0;
@@ -145,13 +160,14 @@ fn does_a_replay_whose_gateway_is_killed_repeat_a_second_at_most() {
         drop(tally);
         site.begin();
     }
-    site.far.wait_for_all(&load, &[0], HOME);
+    for fleet in backlog {
+        fleet.finish_in_order(HOME);
+    }
     let bound = settled + site.proxy.broken_off();
     site.terminate();
     let tally = site.far.tally();
     let repeats = tally.repeats.len();
     assert!(repeats <= bound, "{repeats} repeats, at most {bound}");
-    assert!(tally.overtaken.is_empty(), "{:?}", tally.overtaken);
 }
 
 #[test]
@@ -162,51 +178,40 @@ fn does_fresh_data_not_wait_for_a_backlog_unless_its_class_is_strict() {
             .uplink("rate_max = \"1Mbit\"")
             .gateway("default_class = \"fresh\"")
     });
-    let backlog = [
-        Sender::to("fresh/a").count(1_000),
-        Sender::to("old/a").count(1_000),
-    ];
-    let load = with_backlog(&mut site, &backlog);
+    let backlog = ["fresh", "old"].map(|topic| Plan::to(topic).messages(250));
+    let fleets = with_backlog(&mut site, &backlog);
     site.recover();
     wait_until("the backlog is on its way", SOON, || {
         site.far.tally().at.len() > 100
     });
-    let mut device = crate::device::Device::new(site.port(), crate::wire::Version::V5, "d");
-    // As numbers behind those of the load.
-    device.publish_and_wait("fresh/a", "000 00005000", 1);
-    device.publish_and_wait("old/a", "001 00005000", 1);
-    site.far.wait_for_all(&load, &[0, 1], HOME);
+    let mut device = Device::new(site.port(), Version::V5, "d");
+    device.publish_and_wait("fresh/live", "000 00000000", 1);
+    device.publish_and_wait("old/live", "001 00000000", 1);
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
     wait_until("the live ones are home", SOON, || {
         let tally = site.far.tally();
-        tally.arrivals(0, 5000) == 1 && tally.arrivals(1, 5000) == 1
+        tally.arrivals(0, 0) == 1 && tally.arrivals(1, 0) == 1
     });
     let sent = site.proxy.sent();
-    let place = |text: &str| {
-        let place = sent
+    let topics: Vec<_> = sent.iter().map(|sent| &*sent.publish.topic).collect();
+    let place = |topic: &str| {
+        let place = topics.iter().position(|sent| *sent == topic);
+        place.unwrap_or_else(|| panic!("{topic} never left under it"))
+    };
+    let last = |level: &str| {
+        let backlog = topics
             .iter()
-            .position(|sent| sent.publish.payload.starts_with(text.as_bytes()));
-        place.unwrap_or_else(|| panic!("{text} never left"))
+            .rposition(|sent| is_below(sent, level) && !sent.ends_with("live"));
+        backlog.unwrap_or_else(|| panic!("{level} never left"))
     };
-    let last = |prefix: &str| {
-        let of = |sent: &Sent| sent.publish.payload.starts_with(prefix.as_bytes());
-        sent.iter().rposition(of).unwrap()
-    };
+    // The class's backlog bears the name that it asks for, what is live bears its own.
     assert!(
-        place("000 00005000") < last("000 00000999"),
+        place("fresh/live") < last("late/box/fresh"),
         "fresh data waited"
     );
-    assert!(
-        place("001 00005000") > last("001 00000999"),
-        "strict was overtaken"
-    );
-    for sent in &sent {
-        let topic = &sent.publish.topic;
-        let live = sent.publish.payload.ends_with(b" 00005000");
-        let wanted = match (sent.publish.payload.starts_with(b"000"), live) {
-            (true, true) => "fresh/a",
-            (true, false) => "late/box/fresh/a",
-            (false, _) => "old/a",
-        };
-        assert_eq!(topic, wanted, "{}", sent.publish.text());
-    }
+    assert!(place("old/live") > last("old"), "strict was overtaken");
+    let fresh = topics.iter().filter(|sent| is_below(sent, "fresh"));
+    assert_eq!(fresh.count(), 1, "backlog under a live topic");
 }

@@ -2,21 +2,23 @@
 //! acknowledged to its device on another message's PUBACK, or repeated beyond one window for each
 //! restart? The proxy knows the truth: which message each PUBACK was for.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use firmware_sim::watch::FarEnd;
 
 use crate::broker::{BrokerOptions, Stop};
-use crate::device::Device;
-use crate::proxy::Proxy;
+use crate::fleet::{Fleet, Plan};
+use crate::gateway::Ledger;
+use crate::proxy::{Proxy, Sent};
 use crate::site::Site;
-use crate::wait::wait_until;
-use crate::wire::{Connect, Version};
+use crate::wire::Version;
 
 const FAULTS: usize = 5;
-/// Messages that must be answered between two faults.
-const BETWEEN: usize = 300;
-/// Messages that each device leaves unanswered at once.
-const WINDOW: usize = 40;
+/// Messages of each fleet that must be answered between two faults.
+const BETWEEN: u64 = 300;
+/// Devices of each guaranteed class, with 28 messages unanswered each.
+const DEVICES: u32 = 3;
 /// Five times back-off, broker start and the rest of the load, on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -35,56 +37,52 @@ name = "low"
 delivery = "latest"
 "#;
 
-/// Devices that send as fast as they are answered.
-struct Load {
-    devices: Vec<(String, Device)>,
-    sent: Vec<usize>,
+/// A site, and devices of both guaranteed classes that send as fast as they are answered.
+struct Loaded {
+    site: Site,
+    /// Between the devices and the gateway: it knows what each was answered, and when.
+    front: Proxy,
+    fleets: [Fleet; 2],
 }
 
-impl Load {
-    fn new(port: u16) -> Self {
-        let topics = ["alarm/0", "alarm/1", "sure/0", "sure/1"];
-        let devices: Vec<_> = topics
-            .iter()
-            .enumerate()
-            .map(|(number, topic)| {
-                let version = [Version::V311, Version::V5][number % 2];
-                let connect = Connect::persistent(version, &format!("device-{number}"));
-                ((*topic).to_owned(), Device::connect(port, &connect))
-            })
-            .collect();
-        let sent = vec![0; devices.len()];
-        Self { devices, sent }
-    }
-
-    /// Fills every device's window.
-    fn fill(&mut self) {
-        for ((topic, device), sent) in self.devices.iter_mut().zip(&mut self.sent) {
-            assert!(!device.is_closed(), "the gateway closed {topic}");
-            for _ in device.unanswered()..WINDOW {
-                device.publish(topic, format!("{topic} {sent:06}"), 1);
-                *sent += 1;
-            }
+impl Loaded {
+    fn new(site: Site) -> Self {
+        let front = Proxy::start(([127, 0, 0, 1], site.port()).into());
+        let plan = |topic| Plan::to(topic).devices(DEVICES).may_lose();
+        let plans = [plan("alarm").v311(), plan("sure")];
+        let mut numbers = (0..).step_by(DEVICES as usize);
+        let fleets = plans.map(|plan| {
+            let first_device = numbers.next().unwrap();
+            Fleet::numbered(front.port(), &plan, first_device, FarEnd::default())
+        });
+        Self {
+            site,
+            front,
+            fleets,
         }
     }
 
-    fn answered(&self) -> usize {
-        let devices = self.devices.iter();
-        devices.map(|(_, device)| device.answered().len()).sum()
+    /// Until so many more are answered to each fleet.
+    #[track_caller]
+    fn run(&self) {
+        for fleet in &self.fleets {
+            fleet.wait_more_answered(BETWEEN, LONG);
+        }
     }
 
-    /// Sends until so many more are answered.
-    fn run(&mut self, count: usize) {
-        let goal = self.answered() + count;
-        wait_until("the load goes through", LONG, || {
-            self.fill();
-            self.answered() >= goal
-        });
+    /// Ends the devices, then the gateway; gives how many messages were sent.
+    #[track_caller]
+    fn end(&mut self) -> (u64, Ledger) {
+        for fleet in &mut self.fleets {
+            fleet.wait_all_answered(LONG);
+        }
+        let sent = self.front.sent().len() as u64;
+        (sent, self.site.terminate())
     }
 }
 
 /// Runs the load with five faults in it, then holds what came out against the truth.
-fn fault_five_times(options: &BrokerOptions, fault: impl Fn(&mut Site, &mut Load)) {
+fn fault_five_times(options: &BrokerOptions, fault: impl Fn(&mut Site)) {
     fault_five_times_over(2, Version::V5, options, fault);
 }
 
@@ -93,13 +91,13 @@ fn fault_five_times_over(
     connections: usize,
     version: Version,
     options: &BrokerOptions,
-    fault: impl Fn(&mut Site, &mut Load),
+    fault: impl Fn(&mut Site),
 ) {
     let protocol = match version {
         Version::V311 => "3.1.1",
         Version::V5 => "5",
     };
-    let mut site = Site::on_broker(options, |configuration| {
+    let site = Site::on_broker(options, |configuration| {
         configuration
             .uplink("retry_max = \"1s\"")
             .uplink(&format!("connections = {connections}"))
@@ -108,23 +106,20 @@ fn fault_five_times_over(
             .rule("sure/#", "sure")
     });
     site.proxy.wait_for_connections(connections);
-    let mut load = Load::new(site.port());
+    let mut loaded = Loaded::new(site);
     for _ in 0..FAULTS {
-        load.run(BETWEEN);
-        fault(&mut site, &mut load);
+        loaded.run();
+        fault(&mut loaded.site);
     }
-    load.run(BETWEEN);
-    for (_, device) in &load.devices {
-        device.wait_all_answered(LONG);
-    }
-    let ledger = site.terminate();
-    let total = load.sent.iter().sum::<usize>() as u64;
+    loaded.run();
+    let (total, ledger) = loaded.end();
     for counter in ["received", "delivered"] {
         let counted = ledger.count("critical", counter) + ledger.count("sure", counter);
         assert_eq!(counted, total, "{counter} against what the devices sent");
     }
-    nothing_is_credited_to_another(&load, &site.proxy);
-    nothing_overtakes(&site.proxy);
+    let Loaded { site, front, .. } = loaded;
+    nothing_is_credited_to_another(&front, &site.proxy);
+    nothing_overtakes(&front, &site.proxy);
     repeats_are_bounded(&site.proxy);
     for connection in site.proxy.connections() {
         assert_eq!(connection.version, version);
@@ -133,38 +128,51 @@ fn fault_five_times_over(
 }
 
 /// The devices go on while the broker is away.
-fn restart(site: &mut Site, load: &mut Load, stop: Stop) {
+fn restart(site: &mut Site, stop: Stop) {
     site.broker.stop(stop);
-    load.fill();
     site.broker.run();
 }
 
+/// A message, as nobody sends another.
+type Identity = (String, Vec<u8>);
+
+fn identity(sent: &Sent) -> Identity {
+    (sent.publish.topic.clone(), sent.publish.payload.clone())
+}
+
 /// Every answer to a device came after the PUBACK of that very message.
-fn nothing_is_credited_to_another(load: &Load, proxy: &Proxy) {
-    let acknowledged = proxy.acknowledged();
-    for (_, device) in &load.devices {
-        for answered in device.answered() {
-            assert!(answered.reason < 0x80, "{answered:?} is refused");
-            let text = answered.publish.text();
-            let at = acknowledged.get(&answered.publish.payload);
-            let at = at.unwrap_or_else(|| panic!("{text} was never acknowledged upstream"));
-            assert!(*at <= answered.at, "{text} was answered before its PUBACK");
+fn nothing_is_credited_to_another(front: &Proxy, upstream: &Proxy) {
+    let mut safe: HashMap<Identity, Instant> = HashMap::new();
+    for sent in upstream.sent() {
+        if let Some(at) = sent.acknowledged {
+            let first = safe.entry(identity(&sent)).or_insert(at);
+            *first = at.min(*first);
         }
+    }
+    for sent in front.sent() {
+        let text = sent.publish.text();
+        let answered = sent.acknowledged;
+        let answered = answered.unwrap_or_else(|| panic!("{text} was never answered"));
+        let at = safe.get(&identity(&sent));
+        let at = at.unwrap_or_else(|| panic!("{text} was never acknowledged upstream"));
+        assert!(*at <= answered, "{text} was answered before its PUBACK");
     }
 }
 
 /// On each topic, messages leave for the first time in the order of receipt.
-fn nothing_overtakes(proxy: &Proxy) {
-    let mut newest: HashMap<String, String> = HashMap::new();
-    let mut seen = std::collections::HashSet::new();
-    for sent in proxy.sent() {
-        let text = sent.publish.text();
-        if seen.insert(text.clone()) {
-            let newest = newest.entry(sent.publish.topic).or_default();
-            assert!(*newest < text, "{text} was overtaken by {newest}");
-            *newest = text;
+fn nothing_overtakes(front: &Proxy, upstream: &Proxy) {
+    let [received, left] = [front, upstream].map(|proxy| {
+        let mut seen = HashSet::new();
+        let mut topics: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+        for sent in proxy.sent() {
+            if seen.insert(identity(&sent)) {
+                let (topic, payload) = identity(&sent);
+                topics.entry(topic).or_default().push(payload);
+            }
         }
-    }
+        topics
+    });
+    assert!(received == left, "not the order of receipt");
 }
 
 /// At most one window of each link for each restart.
@@ -179,7 +187,8 @@ fn repeats_are_bounded(proxy: &Proxy) {
             .unwrap_or(0)
     };
     let bound = FAULTS * (window(true) + window(false));
-    let repeats = proxy.repeats();
+    let sent = proxy.sent();
+    let repeats = sent.len() - sent.iter().map(identity).collect::<HashSet<_>>().len();
     assert!(repeats <= bound, "{repeats} repeats, at most {bound}");
 }
 
@@ -189,24 +198,24 @@ fn do_five_restarts_with_the_session_kept_lose_nothing() {
         persistence: true,
         ..BrokerOptions::default()
     };
-    fault_five_times(&options, |site, load| restart(site, load, Stop::Clean));
+    fault_five_times(&options, |site| restart(site, Stop::Clean));
 }
 
 #[test]
 fn do_five_restarts_with_the_session_lost_lose_nothing() {
     let options = BrokerOptions::default();
-    fault_five_times(&options, |site, load| restart(site, load, Stop::Kill));
+    fault_five_times(&options, |site| restart(site, Stop::Kill));
 }
 
 #[test]
 fn do_five_cuts_of_both_connections_lose_nothing() {
-    fault_five_times(&BrokerOptions::default(), |site, _| site.proxy.cut());
+    fault_five_times(&BrokerOptions::default(), |site| site.proxy.cut());
 }
 
 #[test]
 fn do_five_restarts_on_one_connection_of_mqtt_3_1_1_lose_nothing() {
     let options = BrokerOptions::default();
-    fault_five_times_over(1, Version::V311, &options, |site, load| {
-        restart(site, load, Stop::Kill);
+    fault_five_times_over(1, Version::V311, &options, |site| {
+        restart(site, Stop::Kill);
     });
 }

@@ -3,26 +3,24 @@
 //! stay at its latest value, and is the link ever taken for dead? `TIDEGATE_WHOLE=1` runs the whole
 //! time; figures are printed, and what is asserted of them leaves room for a busy machine.
 
-use std::collections::HashMap;
-use std::thread;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::broker::{Broker, BrokerOptions};
+use firmware_sim::account::{Account, Latency};
+
+use crate::broker::{Broker, BrokerOptions, Stop};
 use crate::device::Device;
+use crate::fleet::{Fleet, Plan};
 use crate::gateway::{Configuration, Gateway};
 use crate::network::NarrowLink;
-use crate::subscriber::{Arrived, Subscriber};
+use crate::spool_far::Far;
 use crate::wait::{SOON, wait_until};
 use crate::wire::Version;
 
-const TOPICS: usize = 200;
-/// Readings of one tick, which is 10 ms: 2,000 a second.
-const READINGS: usize = 20;
-const TICK: Duration = Duration::from_millis(10);
-/// Ticks from one alarm to the next: 5 a second.
-const ALARM_TICKS: u32 = 20;
-/// Ticks from one large reading to the next. It takes 33 s at 256 kbit/s.
-const LARGE_TICKS: u32 = 6000;
+/// The first large reading is sent this far into the load, the others so long after each other. It takes 33 s
+/// at 256 kbit/s.
+const LARGE_FROM: Duration = Duration::from_secs(3);
+const LARGE_EVERY: Duration = Duration::from_secs(60);
 const LARGE_BYTES: usize = 1024 * 1024;
 
 fn whole() -> bool {
@@ -32,7 +30,7 @@ fn whole() -> bool {
 /// A gateway before a narrow link, and who watches at its other end.
 struct Place {
     gateway: Gateway,
-    far: Subscriber,
+    far: Far,
     broker: Broker,
     link: NarrowLink,
 }
@@ -41,13 +39,16 @@ impl Place {
     fn new(kbit: u32, change: impl FnOnce(Configuration) -> Configuration) -> Option<Self> {
         let link = NarrowLink::new(kbit)?;
         let broker = Broker::with(&BrokerOptions {
+            // What comes before the far end is back waits for it.
+            persistence: true,
             namespace: Some((link.far_namespace(), link.far_address_wide())),
             lines: vec!["max_inflight_messages 0".to_owned()],
             ..BrokerOptions::default()
         });
-        let far = Subscriber::start(broker.address());
+        let far = Far::start(broker.address());
         let url = format!("mqtt://{}:{}", link.far_address(), broker.port());
         let configuration = Configuration::to_url(&url)
+            .rule("+/+/alarm", "critical")
             .rule("alarm/#", "critical")
             .rule("low/#", "low")
             .rule("large/#", "low");
@@ -60,101 +61,53 @@ impl Place {
         })
     }
 
+    fn play(&self, plan: &Plan) -> Fleet {
+        Fleet::start(self.gateway.port(), plan, &self.far)
+    }
+
+    /// 2,000 readings a second on 200 topics, and 5 alarms.
+    fn play_too_much(&self) -> Fleet {
+        let plan = Plan::to("low").devices(50).with("channels = 4");
+        let plan = plan.superseded();
+        self.play(&plan.payload_bytes(100).per_second(10).alarms_per_minute(6))
+    }
+
     /// How often a connection to the upstream was lost.
     fn losses(&self) -> usize {
+        self.lines_with("connection lost")
+    }
+
+    fn lines_with(&self, text: &str) -> usize {
         let lines = self.gateway.lines();
-        lines
-            .iter()
-            .filter(|line| line.contains("connection lost"))
-            .count()
+        lines.iter().filter(|line| line.contains(text)).count()
     }
 }
 
-/// What was sent, and when it was due.
-#[derive(Default)]
-struct Load {
-    alarms: Vec<Instant>,
-    /// The last value of each topic.
-    last: HashMap<String, String>,
-    large: usize,
+/// Waits until all that is promised of such a fleet has arrived: each alarm, and each topic's final value.
+/// Gives the alarms' latency.
+#[track_caller]
+fn promised(mut fleet: Fleet) -> Latency {
+    fleet.wait_all_answered(SOON);
+    let account = fleet.finish().account;
+    assert_eq!(account.alarms_lost, Some(0), "{account}");
+    let readings = account.reading.far_end.as_ref().unwrap();
+    assert_eq!(readings.final_values_missing, 0, "{account}");
+    let alarms = account.alarm.far_end.as_ref().unwrap();
+    assert!(alarms.arrived > 50, "{account}");
+    alarms.latency
 }
 
-impl Load {
-    /// Sends readings and alarms for so long; none is sent before it is due, and none is left out.
-    fn run(&mut self, place: &Place, time: Duration, large: bool) {
-        let mut sensor = Device::new(place.gateway.port(), Version::V5, "sensor");
-        let mut bulky = Device::new(place.gateway.port(), Version::V5, "bulky");
-        let mut alarms = Device::new(place.gateway.port(), Version::V5, "alarms");
-        let start = Instant::now();
-        let ticks = u32::try_from(time.as_millis() / TICK.as_millis()).unwrap();
-        let mut reading = 0;
-        for tick in 0..ticks {
-            let due = start + TICK * tick;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            for _ in 0..READINGS {
-                let topic = format!("low/{}", reading % TOPICS);
-                let value = format!("{reading:0>100}");
-                sensor.publish(&topic, value.clone(), 0);
-                self.last.insert(topic, value);
-                reading += 1;
-            }
-            if tick % ALARM_TICKS == 0 {
-                alarms.publish("alarm/a", format!("{}", self.alarms.len()), 1);
-                self.alarms.push(due);
-            }
-            if large && tick % LARGE_TICKS == 300 {
-                bulky.publish("large/a", vec![b'x'; LARGE_BYTES], 1);
-                self.large += 1;
-            }
-        }
-        sensor.ping();
-    }
-
-    /// How late each alarm came, sorted.
-    fn alarm_delays(&self, arrived: &[Arrived]) -> Vec<Duration> {
-        let mut delays = HashMap::new();
-        for alarm in arrived.iter().filter(|a| a.publish.topic == "alarm/a") {
-            let number: usize = alarm.publish.text().parse().unwrap();
-            delays
-                .entry(number)
-                .or_insert(alarm.at.duration_since(self.alarms[number]));
-        }
-        let mut delays: Vec<_> = delays.into_values().collect();
-        delays.sort_unstable();
-        delays
-    }
-
-    #[track_caller]
-    fn wait_for_final_values(&self, place: &Place, deadline: Duration) {
-        wait_until("every topic is at its final value", deadline, || {
-            let arrived = place.far.arrived();
-            let mut latest = HashMap::new();
-            for Arrived { publish, .. } in &arrived {
-                latest.insert(&*publish.topic, publish);
-            }
-            let is_final = |(topic, value): (&String, &String)| {
-                latest
-                    .get(&**topic)
-                    .is_some_and(|publish| publish.text() == *value)
-            };
-            self.last.iter().all(is_final)
-        });
-    }
+/// Of the readings, where these are the alarms.
+fn reading_latency(account: &Account) -> Latency {
+    account.reading.far_end.as_ref().unwrap().latency
 }
 
-/// The delay that all but this part (in 1/1000) of them stay below.
-fn quantile(sorted: &[Duration], permille: usize) -> Duration {
-    sorted[(sorted.len() * permille / 1000).min(sorted.len() - 1)]
-}
-
-fn show(name: &str, delays: &[Duration]) {
-    println!(
-        "{name}: {} alarms, p50 {:?}, p99 {:?}, max {:?}",
-        delays.len(),
-        quantile(delays, 500),
-        quantile(delays, 990),
-        delays[delays.len() - 1],
-    );
+/// Prints how late alarms came; gives what 99 of 100 stayed below.
+fn p99_of(name: &str, latency: &Latency) -> Duration {
+    let [p50, p99, max] =
+        [latency.p50_us, latency.p99_us, latency.max_us].map(Duration::from_micros);
+    println!("{name}: alarms p50 {p50:?}, p99 {p99:?}, max {max:?}");
+    p99
 }
 
 #[test]
@@ -162,19 +115,16 @@ fn does_an_alarm_pass_what_a_narrow_link_cannot_take_while_that_uses_the_link() 
     let Some(place) = Place::new(256, |configuration| configuration) else {
         return;
     };
-    let mut load = Load::default();
     let time = Duration::from_secs(if whole() { 300 } else { 15 });
     let (from, before) = (Instant::now(), place.link.sent_bytes());
-    load.run(&place, time, false);
+    let fleet = place.play_too_much();
+    sleep(time);
     let sent = place.link.sent_bytes() - before;
     let used = sent as f64 / from.elapsed().as_secs_f64() / 32_000.0;
-    load.wait_for_final_values(&place, SOON);
-    let delays = load.alarm_delays(&place.far.arrived());
-    show("256 kbit/s", &delays);
+    let p99 = p99_of("256 kbit/s", &promised(fleet));
     println!("{:.1} % of the link used", used * 100.0);
-    assert_eq!(delays.len(), load.alarms.len(), "alarms are missing");
     assert_eq!(place.losses(), 0);
-    assert!(quantile(&delays, 990) < Duration::from_millis(600));
+    assert!(p99 < Duration::from_millis(600));
     assert!(used > 0.75, "{used} of the link used");
 }
 
@@ -183,22 +133,34 @@ fn does_a_large_reading_on_a_narrow_link_hold_an_alarm() {
     let Some(place) = Place::new(256, |configuration| configuration) else {
         return;
     };
-    let mut load = Load::default();
+    let mut bulky = Device::new(place.gateway.port(), Version::V5, "bulky");
+    let fleet = place.play_too_much();
+    let start = Instant::now();
     let time = Duration::from_secs(if whole() { 300 } else { 15 });
-    load.run(&place, time, true);
+    let (mut due, mut large) = (LARGE_FROM, 0);
+    while due < time {
+        sleep(due.saturating_sub(start.elapsed()));
+        let mut payload = format!("000 {large:08}").into_bytes();
+        payload.resize(LARGE_BYTES, b'.');
+        bulky.publish("large/a", payload, 1);
+        large += 1;
+        due += LARGE_EVERY;
+    }
+    sleep(time.saturating_sub(start.elapsed()));
+    bulky.wait_all_answered(SOON);
     place.link.set_rate(20_000);
-    load.wait_for_final_values(&place, SOON);
-    place.far.wait_for_count("large/a", load.large, SOON);
-    let delays = load.alarm_delays(&place.far.arrived());
-    show("256 kbit/s and large readings", &delays);
-    assert_eq!(delays.len(), load.alarms.len(), "alarms are missing");
+    let p99 = p99_of("256 kbit/s and large readings", &promised(fleet));
+    wait_until("the last large reading arrives", SOON, || {
+        place.far.tally().arrivals(0, large - 1) > 0
+    });
     assert_eq!(place.losses(), 0);
-    assert!(quantile(&delays, 990) < Duration::from_millis(1200));
+    assert!(p99 < Duration::from_millis(1200));
 }
 
 /// Others declare such a link dead: PINGREQ, or what answers it, waits behind minutes of bulk.
 #[test]
 fn does_an_hours_backlog_on_a_link_of_50_kbit_cost_a_keep_alive() {
+    const DEVICES: u32 = 10;
     let backlog = if whole() { 50_000 } else { 5_000 };
     let Some(mut place) = Place::new(50, |configuration| {
         configuration
@@ -207,54 +169,38 @@ fn does_an_hours_backlog_on_a_link_of_50_kbit_cost_a_keep_alive() {
     }) else {
         return;
     };
-    place.broker.stop(crate::broker::Stop::Clean);
+    place.broker.stop(Stop::Clean);
     place
         .gateway
         .wait_for_line_with(&["connection lost", "no connection"], SOON);
-    let mut device = Device::new(place.gateway.port(), Version::V311, "sensor");
-    for number in 0..backlog {
-        device.publish("value/a", format!("{number:0>100}"), 0);
-    }
-    device.ping();
-    let connected = |place: &Place| {
-        let lines = place.gateway.lines();
-        lines
-            .iter()
-            .filter(|line| line.contains(": connected to"))
-            .count()
-    };
+    let plan = Plan::to("value").devices(DEVICES).payload_bytes(100);
+    let mut sensors = place.play(&plan.messages(backlog / DEVICES));
+    sensors.wait_all_answered(SOON);
+    let connected = |place: &Place| place.lines_with(": connected to");
     let before = connected(&place);
     let link_before = place.link.sent_bytes();
     place.broker.run();
-    place.far.wait_subscribed();
+    place.far.subscriber.wait_subscribed();
     wait_until("both connections are up", SOON, || {
         connected(&place) == before + 2
     });
     let losses = place.losses();
-    let mut alarms = Device::new(place.gateway.port(), Version::V5, "alarms");
-    let mut load = Load::default();
     let start = Instant::now();
-    let time = Duration::from_secs(if whole() { 600 } else { 15 });
-    while start.elapsed() < time {
-        let due = start + Duration::from_millis(200) * u32::try_from(load.alarms.len()).unwrap();
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        alarms.publish("alarm/a", format!("{}", load.alarms.len()), 1);
-        load.alarms.push(due);
-    }
+    let alarms = place.play(&Plan::to("alarm").devices(1).per_second(5));
+    sleep(Duration::from_secs(if whole() { 600 } else { 15 }));
     let used = (place.link.sent_bytes() - link_before) as f64 / start.elapsed().as_secs_f64();
+    let on_the_slow_link = sensors.arrived();
     assert!(
-        place.far.count("value/") < backlog,
+        on_the_slow_link < u64::from(backlog),
         "there is no backlog any more"
     );
-    place.far.wait_for_count("alarm/a", load.alarms.len(), SOON);
-    let delays = load.alarm_delays(&place.far.arrived());
-    show("50 kbit/s and a backlog", &delays);
-    println!("{:.1} % of the link used", used / 62.5);
-    let on_the_slow_link = place.far.count("value/");
-    assert_eq!(place.losses(), losses, "a connection was given up");
     assert!(on_the_slow_link > 0, "the backlog stands still");
-    place.link.set_rate(20_000);
-    place.far.wait_for_count("value/a", backlog, SOON * 3);
+    let account = alarms.finish_at_home(SOON);
+    let p99 = p99_of("50 kbit/s and a backlog", &reading_latency(&account));
+    println!("{:.1} % of the link used", used / 62.5);
     assert_eq!(place.losses(), losses, "a connection was given up");
-    assert!(quantile(&delays, 990) < Duration::from_secs(3));
+    place.link.set_rate(20_000);
+    sensors.finish_at_home(SOON);
+    assert_eq!(place.losses(), losses, "a connection was given up");
+    assert!(p99 < Duration::from_secs(3));
 }

@@ -1,48 +1,43 @@
-//! The far end of a [`Load`](crate::spool_load::Load) or a fleet: it knows each message by its device, its
-//! number and the id that the gateway gave it, and keeps only counts, so that a million fit.
+//! The far end of fleets and of single devices: it knows each message by its device, its number and the id
+//! that the gateway gave it, and keeps only counts, so that a million fit.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use firmware_sim::ledger::stream_of;
-use firmware_sim::names;
 use firmware_sim::watch::FarEnd;
+use firmware_sim::{CHANNELS_MAX, names};
 use serde::Deserialize;
 
-use crate::spool_load::Load;
 use crate::subscriber::Subscriber;
 use crate::wire::Publish;
 
-/// A device's place in the load, and the message's number.
+/// A device's number, and the message's.
 type Key = (usize, u32);
 
-/// Streams of a fleet have their places from here on, behind all devices of a load.
+/// Streams of fleets have their places from here on, behind all single devices.
 pub(crate) const FLEET: usize = 100;
-/// Alarms, reports, and readings of one channel.
-const STREAMS: usize = 3;
+/// Alarms, reports, and readings of each channel.
+const STREAMS: usize = 2 + CHANNELS_MAX;
 
 /// What arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Is told everything, for the account of a fleet.
-    pub(crate) fleet: FarEnd,
+    /// Is told what the devices with these numbers sent, for the account of their fleet.
+    fleets: Vec<(Range<u32>, FarEnd)>,
     /// By device and number.
     arrivals: Vec<Vec<u32>>,
     /// Which message each id stands for.
     ids: HashMap<String, Key>,
-    /// The newest number of each device that arrived for the first time.
-    newest: Vec<Option<u32>>,
     /// When each message arrived, repeats included, in order.
     pub(crate) at: Vec<Instant>,
     /// Arrivals under an id that had arrived before.
     pub(crate) repeats: Vec<Instant>,
     /// How many carried the mark of what was read back from the disk.
     pub(crate) replayed: usize,
-    /// Messages that arrived for the first time behind a later one of their device.
-    pub(crate) overtaken: Vec<Key>,
     /// What must never be: no id, an id of another message, a payload that nobody sent.
     pub(crate) wrong: Vec<String>,
 }
@@ -50,7 +45,7 @@ pub(crate) struct Tally {
 impl Tally {
     fn note(&mut self, publish: &Publish) {
         let at = Instant::now();
-        self.fleet.note(publish.topic.as_bytes(), &publish.payload);
+        self.note_for_fleet(publish);
         let Some((device, number)) = key(&publish.payload).or_else(|| fleet_key(publish)) else {
             self.wrong.push(format!("nobody sent {:?}", publish.text()));
             return;
@@ -61,20 +56,24 @@ impl Tally {
         }
         if self.arrivals.len() <= device {
             self.arrivals.resize_with(device + 1, Vec::new);
-            self.newest.resize(device + 1, None);
         }
         let arrivals = &mut self.arrivals[device];
         if arrivals.len() <= number as usize {
             arrivals.resize(number as usize + 1, 0);
         }
         arrivals[number as usize] += 1;
-        if arrivals[number as usize] == 1 {
-            if self.newest[device] > Some(number) {
-                self.overtaken.push((device, number));
-            }
-            self.newest[device] = self.newest[device].max(Some(number));
-        }
         self.note_id(publish, (device, number), at);
+    }
+
+    fn note_for_fleet(&self, publish: &Publish) {
+        let topic = publish.topic.as_bytes();
+        let Some((device, ..)) = names::read(topic) else {
+            return;
+        };
+        let mut fleets = self.fleets.iter();
+        if let Some((_, far_end)) = fleets.find(|(devices, _)| devices.contains(&device)) {
+            far_end.note(topic, &publish.payload);
+        }
     }
 
     fn note_id(&mut self, publish: &Publish, key: Key, at: Instant) {
@@ -123,24 +122,7 @@ impl Tally {
         let from = self.at.partition_point(|at| *at + before < end);
         upto - from
     }
-
-    /// The messages of these devices that were answered and have not arrived.
-    pub(crate) fn missing(&self, load: &Load, devices: &[usize]) -> Vec<Key> {
-        let mut missing = Vec::new();
-        for &device in devices {
-            let progress = load.progress(device);
-            for (number, answered) in (0..).zip(&progress.answered) {
-                if *answered && self.arrivals(device, number) == 0 {
-                    missing.push((device, number));
-                }
-            }
-        }
-        missing
-    }
 }
-
-/// How long between two looks, each of which goes over all messages.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Device and number, from the front of a payload.
 fn key(payload: &[u8]) -> Option<Key> {
@@ -149,7 +131,7 @@ fn key(payload: &[u8]) -> Option<Key> {
     Some((device.parse().ok()?, number.parse().ok()?))
 }
 
-/// The same of a message of a fleet, whose devices have one channel and start once.
+/// The same of a message of a fleet, whose devices start once.
 fn fleet_key(publish: &Publish) -> Option<Key> {
     #[derive(Deserialize)]
     struct Stamp {
@@ -185,33 +167,14 @@ impl Far {
         self.tally.lock().unwrap()
     }
 
-    /// Waits until everything that these devices were answered for has arrived, as long as anything
-    /// arrives at least once in `quiet_max`.
-    #[track_caller]
-    pub(crate) fn wait_for_all(&self, load: &Load, devices: &[usize], quiet_max: Duration) {
-        let start = Instant::now();
-        let mut seen = (0, Instant::now());
-        loop {
-            let tally = self.tally();
-            let missing = tally.missing(load, devices);
-            if missing.is_empty() {
-                return;
-            }
-            if tally.at.len() != seen.0 {
-                seen = (tally.at.len(), Instant::now());
-            }
-            // As long as something comes there is no end to be seen.
-            assert!(
-                seen.1.elapsed() < quiet_max,
-                "{} acknowledged messages are missing at the far end after {:?}, the first ones \
-                 (device, number): {:?}",
-                missing.len(),
-                start.elapsed(),
-                &missing[..missing.len().min(10)]
-            );
-            drop(tally);
-            sleep(LOOK);
-        }
+    /// From now on the messages of so many devices more are told to a far end of their own. Gives the number
+    /// of the first one.
+    pub(crate) fn expect(&self, devices: u32) -> (u32, FarEnd) {
+        let mut tally = self.tally();
+        let first = tally.fleets.last().map_or(0, |(numbers, _)| numbers.end);
+        let far_end = FarEnd::default();
+        tally.fleets.push((first..first + devices, far_end.clone()));
+        (first, far_end)
     }
 
     /// Nothing came that must never come.

@@ -7,21 +7,31 @@ use std::process::Command;
 
 use crate::broker::Stop;
 use crate::device::Device;
+use crate::fleet::{Fleet, Plan};
 use crate::gateway::{Gateway, tidegate};
-use crate::spool_load::{Load, Sender};
 use crate::spool_site::{HOME, SpoolSite, files_in, say, wait_for_bytes};
 use crate::wait::{SOON, code, run_to_end, wait_until};
 use crate::wire::Version;
 
 /// A site with a backlog of several segments or one, its gateway killed.
-fn killed_with_backlog(senders: &[Sender]) -> (SpoolSite, Load) {
+fn killed_with_backlog(plans: &[Plan]) -> (SpoolSite, Vec<Fleet>) {
     let mut site = SpoolSite::new();
     site.outage();
-    let load = Load::start(site.port(), senders);
-    load.wait_all_answered(HOME);
-    load.go_to(0);
+    let mut fleets: Vec<_> = plans.iter().map(|plan| site.play(plan)).collect();
+    for fleet in &mut fleets {
+        fleet.wait_all_answered(HOME);
+    }
     site.gateway.kill();
-    (site, load)
+    (site, fleets)
+}
+
+/// The cloud is back, and all that these fleets sent arrives there.
+#[track_caller]
+fn comes_home(site: &mut SpoolSite, fleets: impl IntoIterator<Item = Fleet>) {
+    site.recover();
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
 }
 
 #[test]
@@ -37,19 +47,17 @@ fn does_a_second_gateway_on_one_state_folder_say_so_and_end() {
     assert!(!said.contains("listening on"), "{said}");
     // The first one has noticed nothing.
     site.outage();
-    let load = Load::start(site.port(), &[Sender::to("alarm/a").count(100)]);
-    load.wait_all_answered(SOON);
-    site.recover();
-    site.far.wait_for_all(&load, &[0], HOME);
+    let mut fleet = site.play(&Plan::to("alarm").messages(25));
+    fleet.wait_all_answered(SOON);
+    comes_home(&mut site, [fleet]);
     site.terminate();
 }
 
 #[test]
 fn is_the_folder_free_again_after_a_kill() {
-    let (mut site, load) = killed_with_backlog(&[Sender::to("alarm/a").count(100)]);
+    let (mut site, fleets) = killed_with_backlog(&[Plan::to("alarm").messages(25)]);
     site.begin();
-    site.recover();
-    site.far.wait_for_all(&load, &[0], HOME);
+    comes_home(&mut site, fleets);
 }
 
 #[test]
@@ -115,7 +123,7 @@ impl Drop for Locked {
 
 #[test]
 fn is_a_foreign_file_in_the_spool_left_alone() {
-    let (mut site, load) = killed_with_backlog(&[Sender::to("alarm/a").count(200)]);
+    let (mut site, fleets) = killed_with_backlog(&[Plan::to("alarm").messages(50)]);
     let foreign = [
         ("notes.txt", "bring milk"),
         ("lost+found.bak", ""),
@@ -126,8 +134,7 @@ fn is_a_foreign_file_in_the_spool_left_alone() {
     }
     fs::create_dir(site.spool().join("folder.00000001.redb")).unwrap();
     site.begin();
-    site.recover();
-    site.far.wait_for_all(&load, &[0], HOME);
+    comes_home(&mut site, fleets);
     site.terminate();
     for (name, text) in foreign {
         let found = fs::read_to_string(site.spool().join(name));
@@ -137,8 +144,13 @@ fn is_a_foreign_file_in_the_spool_left_alone() {
 
 #[test]
 fn does_it_start_with_torn_and_foreign_segments_and_send_all_others() {
-    let senders = ["alarm/a", "sure/a", "value/a"].map(|topic| Sender::to(topic).count(2_000));
-    let (mut site, load) = killed_with_backlog(&senders);
+    let plan = |topic| Plan::to(topic).devices(10).messages(200);
+    let plans = [
+        plan("alarm"),
+        plan("sure").may_lose(),
+        plan("value").may_lose(),
+    ];
+    let (mut site, mut fleets) = killed_with_backlog(&plans);
     wait_for_bytes(&site.spool(), 1);
     let segments = files_in(&site.spool(), ".redb");
     let of = |class: &str| {
@@ -178,20 +190,16 @@ fn does_it_start_with_torn_and_foreign_segments_and_send_all_others() {
         told.count() == 2
     });
     assert_eq!(files_in(&site.spool(), ".damaged").len(), 2);
-    site.recover();
-    site.far.wait_for_all(&load, &[0], HOME);
+    comes_home(&mut site, fleets.drain(..1));
     // It takes and keeps new ones.
     site.outage();
-    let more = Load::numbered(
-        site.port(),
-        10,
-        &["alarm/b", "sure/b", "value/b"].map(|topic| Sender::to(topic).count(500)),
-    );
-    more.wait_all_answered(HOME);
-    site.recover();
-    site.far.wait_for_all(&more, &[10, 11, 12], HOME);
+    let plans = ["alarm/b", "sure/b", "value/b"].map(|topic| Plan::to(topic).messages(125));
+    let mut more = plans.map(|plan| site.play(&plan));
+    more.iter_mut()
+        .for_each(|fleet| fleet.wait_all_answered(HOME));
+    comes_home(&mut site, more);
     let ledger = site.terminate();
-    let came_home = site.far.tally().different(1);
+    let came_home = fleets[0].arrived();
     say(&format!(
         "of a segment cut in half {} of 2000 messages came home",
         came_home

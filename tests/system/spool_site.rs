@@ -4,11 +4,15 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::broker::{Broker, BrokerOptions, Stop};
+use crate::fleet::{Fleet, Plan};
 use crate::gateway::{Configuration, Gateway, Ledger};
 use crate::proxy::Proxy;
 use crate::spool_far::Far;
@@ -42,6 +46,23 @@ class = "sure"
 topic = "low/#"
 class = "low"
 "#;
+
+/// Ports below those that the system gives to outgoing connections: between two lives the gateway's port is
+/// nobody's, and must not be given to a device that looks for it.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A port that no other site of this process has or had: a device of an earlier one may still look for it.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.len() as u32;
+    let port = || {
+        let next = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
+        PORTS.start + (next % count) as u16
+    };
+    let mut ports = std::iter::repeat_with(port).take(PORTS.len());
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("a free port")
+}
 
 /// Dropped in this order: first the gateway, then its world.
 pub(crate) struct SpoolSite {
@@ -80,6 +101,7 @@ impl SpoolSite {
         let proxy = Proxy::start(broker.address());
         let far = Far::start(broker.address());
         let configuration = Configuration::to(proxy.port())
+            .listening_at(free_port())
             .uplink("retry_max = \"1s\"")
             .section(classes);
         let configuration = change(configuration);
@@ -95,7 +117,13 @@ impl SpoolSite {
         }
     }
 
-    /// The gateway's listener.
+    /// Lets a fleet play against the gateway.
+    #[track_caller]
+    pub(crate) fn play(&self, plan: &Plan) -> Fleet {
+        Fleet::start(self.port(), plan, &self.far)
+    }
+
+    /// The gateway's listener, the same in every life.
     pub(crate) fn port(&self) -> u16 {
         self.gateway.port()
     }

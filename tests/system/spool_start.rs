@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 
 use crate::broker::Stop;
 use crate::device::Device;
+use crate::fleet::{Fleet, Plan};
 use crate::gateway::Gateway;
-use crate::spool_load::{Load, Sender};
 use crate::spool_site::{HOME, SpoolSite, bytes_in, say, whole};
 use crate::wait::{SOON, wait_until};
 use crate::wire::Version;
@@ -69,16 +69,10 @@ fn is_a_gateway_ready_at_once_and_within_its_memory_whatever_its_backlog() {
         configuration.section("[spool]\nsize_max = \"4GiB\"\ndisk_free_min = \"64MiB\"")
     });
     site.outage();
-    let count = u32::try_from(backlog_bytes / (2 * PAYLOAD_BYTES as u64)).unwrap();
-    let senders = ["sure/a", "value/a"].map(|topic| {
-        Sender::to(topic)
-            .payload_bytes(PAYLOAD_BYTES)
-            .window(32)
-            .count(count)
-    });
-    let load = Load::start(site.port(), &senders);
-    load.wait_all_answered(Duration::from_secs(600));
-    load.go_to(0);
+    let count = u32::try_from(backlog_bytes / (2 * 4 * PAYLOAD_BYTES as u64)).unwrap();
+    let plan = |topic| Plan::to(topic).payload_bytes(PAYLOAD_BYTES).messages(count);
+    let mut fleets = ["sure", "value"].map(|topic| site.play(&plan(topic)));
+    all_answered(&mut fleets);
     check_memory(&site.gateway, "while the backlog grows");
     for how in [Stop::Clean, Stop::Kill, Stop::Kill] {
         site.end(how);
@@ -96,7 +90,9 @@ fn is_a_gateway_ready_at_once_and_within_its_memory_whatever_its_backlog() {
         });
     }
     site.recover();
-    site.far.wait_for_all(&load, &[0, 1], HOME);
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
     check_memory(&site.gateway, "while the backlog goes home");
     site.terminate();
 }
@@ -111,38 +107,32 @@ fn drop_page_cache() {
 
 #[test]
 fn does_memory_stay_bounded_while_a_long_outage_is_spooled() {
-    const DEVICES: u32 = 8;
     let count = if whole() { 200_000 } else { 60_000 };
     let mut site = SpoolSite::new();
     site.outage();
-    let senders: Vec<_> = (0..DEVICES)
-        .map(|device| {
-            let topic = ["alarm", "sure", "value", "sure"][device as usize % 4];
-            Sender::to(&format!("{topic}/{device}"))
-                .window(250)
-                .payload_bytes(600)
-                .count(count / DEVICES)
-        })
-        .collect();
-    let load = Load::start(site.port(), &senders);
-    load.wait_all_answered(Duration::from_secs(300));
+    let topics = ["alarm", "sure/a", "sure/b", "value"];
+    let plan = |topic| {
+        Plan::to(topic)
+            .devices(20)
+            .payload_bytes(600)
+            .messages(count / 80)
+    };
+    let mut fleets = topics.map(|topic| site.play(&plan(topic)));
+    all_answered(&mut fleets);
     check_memory(&site.gateway, "in a long outage");
     site.recover();
-    let all: Vec<_> = (0..DEVICES as usize).collect();
-    site.far.wait_for_all(&load, &all, HOME);
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
     check_memory(&site.gateway, "after a long outage");
     let ledger = site.terminate();
-    assert_eq!(
-        ledger.total("received"),
-        u64::from(count / DEVICES * DEVICES)
-    );
+    assert_eq!(ledger.total("received"), u64::from(count));
     assert_eq!(ledger.total("on_disk"), 0);
 }
 
 /// With little memory what is not counted weighs most.
 #[test]
 fn does_memory_stay_bounded_with_little_of_it_allowed() {
-    const DEVICES: u32 = 20;
     let sizes: &[(usize, u32)] = match whole() {
         true => &[(100, 300_000), (600, 200_000), (10_000, 20_000)],
         false => &[(600, 40_000)],
@@ -154,11 +144,7 @@ fn does_memory_stay_bounded_with_little_of_it_allowed() {
             });
             site.proxy.forget();
             site.outage();
-            let load = Load::start(
-                site.port(),
-                &mixed(DEVICES, *payload_bytes, count / DEVICES),
-            );
-            load.wait_all_answered(Duration::from_secs(300));
+            all_answered(&mut mixed(&site, *payload_bytes, *count));
             let when = format!("in an outage with {payload_bytes} bytes a message");
             check_memory_of(&site.gateway, memory_max_mib * 1024, &when);
         }
@@ -169,7 +155,6 @@ fn does_memory_stay_bounded_with_little_of_it_allowed() {
 #[test]
 fn does_memory_stay_bounded_while_the_uplink_is_slow() {
     const MEMORY_MAX_MIB: u64 = 4;
-    const DEVICES: u32 = 20;
     let count = if whole() { 200_000 } else { 40_000 };
     let site = SpoolSite::with(|configuration| {
         configuration
@@ -178,8 +163,7 @@ fn does_memory_stay_bounded_while_the_uplink_is_slow() {
     });
     site.proxy.forget();
     site.wait_connected();
-    let load = Load::start(site.port(), &mixed(DEVICES, 600, count / DEVICES));
-    load.wait_all_answered(Duration::from_secs(300));
+    all_answered(&mut mixed(&site, 600, count));
     check_memory_of(
         &site.gateway,
         MEMORY_MAX_MIB * 1024,
@@ -187,40 +171,36 @@ fn does_memory_stay_bounded_while_the_uplink_is_slow() {
     );
 }
 
-/// Devices of every class, as fast as they are answered.
-fn mixed(devices: u32, payload_bytes: usize, count: u32) -> Vec<Sender> {
-    let topics = ["alarm", "sure", "value", "low"];
-    let devices = (0..devices as usize).map(|device| {
-        Sender::to(&format!("{}/{device}", topics[device % topics.len()]))
-            .window(200)
-            .payload_bytes(payload_bytes)
-            .count(count)
-    });
-    devices.collect()
+/// Fleets of every class that send so many messages together, as fast as they are answered: 80 devices, so that
+/// some 2,000 messages are without an answer at a time.
+fn mixed(site: &SpoolSite, payload_bytes: usize, count: u32) -> [Fleet; 4] {
+    ["alarm", "sure", "value", "low"].map(|topic| {
+        let plan = Plan::to(topic).devices(20).payload_bytes(payload_bytes);
+        site.play(&plan.messages(count / 80).may_lose())
+    })
+}
+
+/// What the fleets made is answered.
+#[track_caller]
+fn all_answered(fleets: &mut [Fleet]) {
+    for fleet in fleets {
+        fleet.wait_all_answered(Duration::from_secs(600));
+    }
 }
 
 #[test]
 fn do_live_alarms_keep_their_pace_while_a_backlog_goes_home() {
-    const DEVICES: u32 = 4;
     let count = if whole() { 1_000_000 } else { 50_000 };
     let mut site = SpoolSite::with(|configuration| {
         configuration.section("[spool]\nsize_max = \"4GiB\"\ndisk_free_min = \"64MiB\"")
     });
     site.proxy.forget();
     site.outage();
-    let senders: Vec<_> = (0..DEVICES)
-        .map(|device| {
-            Sender::to(&format!("value/{device}"))
-                .window(250)
-                .count(count / DEVICES)
-        })
-        .collect();
-    let load = Load::start(site.port(), &senders);
-    load.wait_all_answered(Duration::from_secs(600));
-    load.go_to(0);
+    let mut fleets = [site.play(&Plan::to("value").devices(20).messages(count / 20))];
+    all_answered(&mut fleets);
     site.restart(Stop::Clean);
     site.recover();
-    let goal = (count / DEVICES * DEVICES) as usize;
+    let goal = count as usize;
     wait_until("the backlog is on its way", SOON, || {
         site.far.tally().at.len() > goal / 100
     });
@@ -243,8 +223,9 @@ fn do_live_alarms_keep_their_pace_while_a_backlog_goes_home() {
         latency_us.value_at_quantile(0.5),
         latency_us.max(),
     ));
-    let all: Vec<_> = (0..DEVICES as usize).collect();
-    site.far.wait_for_all(&load, &all, HOME);
+    for fleet in fleets {
+        fleet.finish_at_home(HOME);
+    }
     assert!(!latency_us.is_empty(), "the backlog was home at once");
     // The promise is the optimised build's; a test build shares two cores with everything here.
     let most = if cfg!(debug_assertions) { 20 } else { 1 } * ALARM_P99_MAX;

@@ -32,10 +32,6 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may refuse to take what was written before it is given up.
 const BLOCKED_MAX: Duration = Duration::from_secs(30);
-/// How long after the end devices may go on to deliver what waits.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// The same after a stop: somebody sits and waits for the account.
-const STOPPED_DRAIN_MAX: Duration = Duration::from_secs(2);
 /// What the TCP stack of a small device has for one connection. Linux takes twice as much.
 const SEND_BUFFER_BYTES: usize = 8 * 1024;
 /// A server that sends a packet larger than this to a device is none: all it has to say is CONNACK
@@ -115,8 +111,8 @@ impl Shared {
     /// Whether a device that has all delivered, or has not, is to go home.
     fn is_done(&self, delivered: bool, now: Tick) -> bool {
         let drain_max = match self.stage.stopped.get() {
-            Some(_) => STOPPED_DRAIN_MAX,
-            None => DRAIN_MAX,
+            Some(_) => self.stage.drain_max.stopped,
+            None => self.stage.drain_max.ended,
         };
         let end = self.stage.end();
         now > end && (delivered || now >= end.after(drain_max))

@@ -27,6 +27,8 @@ pub(super) struct Powered {
     pub(super) linked: bool,
     /// The channel that is sampled next where no timer says so.
     pub(super) next_channel: u8,
+    /// Readings that it made without its timer in this phase.
+    pub(super) flat_out_made: u32,
 }
 
 /// What a device has around it in a turn.
@@ -73,13 +75,23 @@ impl Powered {
         }
     }
 
-    /// Sends as fast as the connection takes it, and makes a reading whenever none waits. Gives what to do
-    /// with the connection, and when the next turn is due, if it takes nothing and nothing comes before.
-    pub(super) fn flat_out(&mut self, now: Tick, around: &mut Around<'_>) -> (Link, Tick) {
+    /// Sends as fast as the connection takes it, and makes a reading whenever none waits, until there are
+    /// `readings_max`. Gives what to do with the connection, and when the next turn is due, if it takes
+    /// nothing and nothing comes before.
+    pub(super) fn flat_out(
+        &mut self,
+        now: Tick,
+        readings_max: u32,
+        around: &mut Around<'_>,
+    ) -> (Link, Tick) {
         self.device.report(now);
         while around.may_write {
             match self.send(now, around) {
-                Next::Wait(until) if self.is_full() || now >= around.stage.end() => {
+                Next::Wait(until)
+                    if self.is_full()
+                        || self.flat_out_made >= readings_max
+                        || now >= around.stage.end() =>
+                {
                     return (Link::Keep, until);
                 }
                 Next::Wait(_) => self.sample_at_once(now, around),
@@ -98,6 +110,7 @@ impl Powered {
     fn sample_at_once(&mut self, now: Tick, around: &mut Around<'_>) {
         let channel = self.next_channel;
         self.next_channel = (channel + 1) % around.stage.scenario.fleet.channels;
+        self.flat_out_made += 1;
         let value = around.signal.sample(channel);
         self.device.sample(Due { channel, at: now }, value);
     }

@@ -2,10 +2,12 @@
 //! watches. One thread; nobody waits for anybody here.
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use tidegate_device::Tick;
 
 use super::pace::Pace;
+use crate::names;
 use crate::scenario::{Act, Scenario};
 use crate::wire::Protocol;
 
@@ -18,6 +20,10 @@ pub struct Stage {
     pub protocol: Protocol,
     /// All chance comes from here.
     pub seed: u64,
+    /// The number of the first device.
+    pub first_device: u32,
+    /// How long devices go on after the end.
+    pub drain_max: DrainMax,
     /// The number of each device's first start. Later ones count on from it; messages of another run
     /// are told by it.
     pub first_boot: u32,
@@ -27,6 +33,28 @@ pub struct Stage {
     pub stopped: Cell<Option<Tick>>,
     /// Running counts.
     pub tally: Tally,
+}
+
+/// How long after a scenario's end devices may go on to deliver what waits.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long after the end devices may go on to deliver what waits.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainMax {
+    /// After the scenario's end.
+    pub ended: Duration,
+    /// After a stop.
+    pub stopped: Duration,
+}
+
+impl Default for DrainMax {
+    fn default() -> Self {
+        Self {
+            ended: DRAIN_MAX,
+            // Somebody sits and waits for the account.
+            stopped: Duration::from_secs(2),
+        }
+    }
 }
 
 /// Counts of the whole fleet, since its start.
@@ -58,7 +86,13 @@ impl Stage {
         self.scenario.end().min(stopped)
     }
 
-    /// When the device number `index` is switched on: the fleet comes up in a ramp, unless the story
+    /// The name of the fleet's device `index`, which is its client id too.
+    #[must_use]
+    pub fn device(&self, index: u32) -> String {
+        names::device(self.first_device.saturating_add(index))
+    }
+
+    /// When the fleet's device `index` is switched on: the fleet comes up in a ramp, unless the story
     /// begins with all at once.
     #[must_use]
     pub fn start_of(&self, index: u32) -> Tick {

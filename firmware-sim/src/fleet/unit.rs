@@ -11,7 +11,6 @@ use tidegate_device::{CHANNELS_MAX, Channel, Device, Settings, Tick};
 use super::powered::{Around, Parted, Powered};
 use super::stage::Stage;
 use crate::ledger::DeviceLedger;
-use crate::names;
 use crate::scenario::orders::{Member, Orders, orders};
 use crate::signal::{Signal, THRESHOLD};
 use crate::wire::{Connect, Writer, first_packet};
@@ -47,7 +46,7 @@ pub struct Unit {
 struct Standing {
     until: Tick,
     network: bool,
-    flat_out: bool,
+    flat_out: Option<u32>,
     caught_up: bool,
 }
 
@@ -80,14 +79,14 @@ pub enum Link {
 }
 
 impl Unit {
-    /// The device number `index`, not switched on yet.
+    /// The fleet's device `index`, not switched on yet.
     #[must_use]
     pub fn new(index: u32, stage: &Stage) -> Self {
         let seed = stage.seed;
         let topic = &stage.scenario.fleet.topic;
         Self {
             member: Member { index, seed },
-            topic_prefix: format!("{topic}/{}/", names::device(index)).into(),
+            topic_prefix: format!("{topic}/{}/", stage.device(index)).into(),
             start: stage.start_of(index),
             powered: None,
             signal: Signal::new(Chance::new(seed ^ u64::from(index)).draw()),
@@ -96,7 +95,7 @@ impl Unit {
             standing: Standing {
                 until: stage.start_of(index),
                 network: true,
-                flat_out: false,
+                flat_out: None,
                 caught_up: true,
             },
         }
@@ -154,8 +153,8 @@ impl Unit {
             may_write,
             out,
         };
-        if self.standing.flat_out {
-            powered.flat_out(now, &mut around)
+        if let Some(readings_max) = self.standing.flat_out {
+            powered.flat_out(now, readings_max, &mut around)
         } else {
             powered.turn(now, sample_until, &mut around)
         }
@@ -168,7 +167,7 @@ impl Unit {
             protocol: stage.protocol,
         };
         writer.connect(&Connect {
-            client_id: &names::device(self.member.index),
+            client_id: &stage.device(self.member.index),
             keep_alive_seconds: KEEP_ALIVE_SECONDS,
             clean: false,
         });
@@ -210,7 +209,7 @@ impl Unit {
     /// Whether it samples as fast as its connection takes it.
     #[must_use]
     pub const fn is_flat_out(&self) -> bool {
-        self.standing.flat_out
+        self.standing.flat_out.is_some()
     }
 
     /// Whether its connection was accepted and stands.
@@ -239,12 +238,12 @@ impl Unit {
         if over {
             // What waits is to be delivered: the network holds and no power goes. What is off stays off.
             orders.network = true;
-            orders.flat_out = false;
+            orders.flat_out = None;
             orders.power = self.powered.is_some();
             orders.power_ons = self.obeyed.power_ons;
             until = Tick::NEVER;
         }
-        if self.standing.flat_out && !orders.flat_out {
+        if self.standing.flat_out.is_some() && orders.flat_out.is_none() {
             self.rest_until(at);
         }
         self.standing = Standing {
@@ -252,8 +251,15 @@ impl Unit {
             network: orders.network,
             flat_out: orders.flat_out,
             // Without a timer nothing is due that a late turn could have missed.
-            caught_up: orders.flat_out,
+            caught_up: orders.flat_out.is_some(),
         };
+        if let Some(powered) = self
+            .powered
+            .as_mut()
+            .filter(|_| self.obeyed.phase != Some(index))
+        {
+            powered.flat_out_made = 0;
+        }
         let power_went = self.obey_power(began, stage, orders, index);
         (orders, power_went)
     }
@@ -344,6 +350,7 @@ impl Unit {
             device,
             linked: false,
             next_channel: 0,
+            flat_out_made: 0,
         });
         self.obeyed.period = orders.period;
         self.obey_rates(start, stage, orders);

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::written::{FleetFile, Kind, Payload, PhaseFile, ScenarioFile};
 use super::{Act, Fleet, Phase, Scenario};
+use crate::marks::SEQ_MAX;
 
 /// A week: longer runs are several.
 const SECONDS: RangeInclusive<f64> = 0.1..=604_800.0;
@@ -24,8 +25,8 @@ const FACTOR: RangeInclusive<f64> = 0.01..=100_000.0;
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// Five digits, so that all names are of one length.
 const TOPICS_PER_CHANNEL: RangeInclusive<u32> = 1..=100_000;
-/// What one turn of a device writes at most, four times over.
-const PAYLOAD_BYTES_MIN: RangeInclusive<u32> = 0..=65_536;
+/// To a mebibyte: an image.
+const PAYLOAD_BYTES_MIN: RangeInclusive<u32> = 0..=1_048_576;
 const CONNECT_PER_SECOND: RangeInclusive<f64> = 1.0..=100_000.0;
 
 /// Everything that is wrong with a scenario.
@@ -207,7 +208,14 @@ impl Check<'_> {
                 devices: self.integer(file.devices.as_ref(), "devices", 1..=20_000, 1),
                 factor: factor(self, 1_000.0),
             },
-            Kind::FlatOut => Act::FlatOut,
+            Kind::FlatOut => Act::FlatOut {
+                readings_max: self.integer(
+                    file.readings.as_ref(),
+                    "readings",
+                    1..=SEQ_MAX,
+                    SEQ_MAX,
+                ),
+            },
             Kind::AllAtOnce => Act::AllAtOnce {
                 off: pause(self, &file.off_seconds, "off_seconds", 1.0),
             },
@@ -226,6 +234,10 @@ impl Check<'_> {
             ("off_seconds", start(&file.off_seconds)),
             ("skew_seconds", start(&file.skew_seconds)),
             ("devices", file.devices.as_ref().map(|key| key.span().start)),
+            (
+                "readings",
+                file.readings.as_ref().map(|key| key.span().start),
+            ),
         ];
         let (name, known) = file.kind.words();
         for (key, offset) in given {

@@ -19,8 +19,9 @@ pub struct Orders {
     pub period: Duration,
     /// Alarms a minute.
     pub alarms_per_minute: f64,
-    /// Whether it samples as fast as its connection takes it, and not by its timer.
-    pub flat_out: bool,
+    /// How many readings it makes as fast as its connection takes them, and not by its timer; by its timer
+    /// without it.
+    pub flat_out: Option<u32>,
     /// Whether its network lets anything through.
     pub network: bool,
     /// Whether it has power.
@@ -50,7 +51,7 @@ pub fn orders(phase: &Phase, member: Member, elapsed: Duration) -> Orders {
     let calm = Orders {
         period: phase.period(1.0),
         alarms_per_minute: phase.alarms_per_minute,
-        flat_out: false,
+        flat_out: None,
         network: true,
         power: true,
         power_ons: 0,
@@ -85,9 +86,9 @@ pub fn orders(phase: &Phase, member: Member, elapsed: Duration) -> Orders {
             skew_millis: member.skew_millis(skew),
             ..calm
         },
-        Act::FlatOut => Orders {
+        Act::FlatOut { readings_max } => Orders {
             alarms_per_minute: 0.0,
-            flat_out: true,
+            flat_out: Some(readings_max),
             ..calm
         },
         Act::AllAtOnce { off } => {

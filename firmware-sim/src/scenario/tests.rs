@@ -62,6 +62,11 @@ fn is_a_key_that_means_nothing_here_told_with_those_that_do() {
     let said = faults("[[phase]]\nkind = \"flapping\"\nseconds = 1\nfactor = 2\n");
     assert!(said.starts_with("line 4: `factor` means nothing"), "{said}");
     assert!(said.contains("share, up_seconds, down_seconds"), "{said}");
+    let said = faults("[[phase]]\nkind = \"steady\"\nseconds = 1\nreadings = 2\n");
+    assert!(
+        said.starts_with("line 4: `readings` means nothing"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub(super) struct PhaseFile {
     pub(super) off_seconds: Option<Spanned<f64>>,
     pub(super) skew_seconds: Option<Spanned<f64>>,
     pub(super) devices: Option<Spanned<u32>>,
+    pub(super) readings: Option<Spanned<u32>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -77,7 +78,7 @@ impl Kind {
             Self::Rebooting => ("rebooting", &["share", "every_seconds", "off_seconds"]),
             Self::ClockSkew => ("clock-skew", &["share", "skew_seconds"]),
             Self::Mad => ("mad", &["devices", "factor"]),
-            Self::FlatOut => ("flat-out", &[]),
+            Self::FlatOut => ("flat-out", &["readings"]),
             Self::AllAtOnce => ("all-at-once", &["off_seconds"]),
         }
     }

@@ -1,6 +1,7 @@
 //! What arrived at the far end, for each device, each of its starts and each stream. In come topics,
 //! payloads and the time, out come sets of sequence numbers, counts and latencies.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -18,6 +19,7 @@ pub const STARTS_MAX: u32 = 4_096;
 /// Everything that arrived.
 #[derive(Debug)]
 pub struct Arrivals {
+    first_device: u32,
     first_boot: u32,
     /// When each phase ends; the last one takes what comes later.
     phase_ends: Vec<Tick>,
@@ -46,12 +48,13 @@ pub struct KindArrivals {
 }
 
 impl Arrivals {
-    /// None yet, of a fleet of so many devices.
+    /// None yet, of the fleet whose devices have these numbers.
     #[must_use]
-    pub fn new(devices: u32, first_boot: u32, phase_ends: Vec<Tick>) -> Self {
+    pub fn new(devices: Range<u32>, first_boot: u32, phase_ends: Vec<Tick>) -> Self {
         let mut starts = Vec::new();
-        starts.resize_with(devices as usize, Starts::new);
+        starts.resize_with(devices.len(), Starts::new);
         Self {
+            first_device: devices.start,
             first_boot,
             phases: phase_ends.iter().map(|_| histogram()).collect(),
             phase_ends,
@@ -100,7 +103,7 @@ impl Arrivals {
         self.kinds.of(kind)
     }
 
-    /// What arrived of one stream.
+    /// What arrived of one stream of the fleet's device `device`.
     #[must_use]
     pub fn stream(&self, device: usize, boot: u32, stream: usize) -> Option<&Marks> {
         let start = boot.wrapping_sub(self.first_boot) as usize;
@@ -112,7 +115,8 @@ impl Arrivals {
         if start >= STARTS_MAX || stamp.seq > SEQ_MAX {
             return None;
         }
-        let starts = self.devices.get_mut(device as usize)?;
+        let index = device.checked_sub(self.first_device)?;
+        let starts = self.devices.get_mut(index as usize)?;
         let streams = at_least(starts, start as usize)?;
         at_least(streams, stream_of(kind, channel))
     }
@@ -185,7 +189,7 @@ mod tests {
 
     fn arrivals() -> Arrivals {
         let ends = vec![Tick::from_micros(1_000), Tick::from_micros(2_000)];
-        Arrivals::new(2, 100, ends)
+        Arrivals::new(0..2, 100, ends)
     }
 
     fn alarm(seq: u32, tick: u64) -> Vec<u8> {

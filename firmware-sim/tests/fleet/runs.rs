@@ -8,7 +8,6 @@ use std::time::Duration;
 use firmware_sim::run::{Order, OwnFarEnd, play_to};
 use firmware_sim::scenario::Scenario;
 use firmware_sim::watch::FarEnd;
-use firmware_sim::wire::Protocol;
 use serde_json::Value;
 
 use crate::broker::Broker;
@@ -275,18 +274,11 @@ fn is_what_an_own_far_end_never_saw_missing_on_every_topic() {
     let text = "[fleet]\nchannels = 2\ntopics_per_channel = 3\nreadings_per_second = 20\n\
                 readings_qos = 1\nalarms_per_minute = 600\nreport_seconds = 1\n\
                 [[phase]]\nkind = \"steady\"\nseconds = 1.5\n";
-    let order = Order {
-        devices: 2,
-        scenario: Scenario::read(text).unwrap(),
-        protocol: Protocol::V5,
-        connect: broker.address().parse().unwrap(),
-        watch: None,
-        seed: 1,
-    };
+    let address = broker.address().parse().unwrap();
+    let order = Order::new(address, 2, Scenario::read(text).unwrap());
     let own = OwnFarEnd {
-        far_end: FarEnd::default(),
         settle_max: Duration::ZERO,
-        quiet_max: Duration::ZERO,
+        ..OwnFarEnd::new(FarEnd::default())
     };
     let played = play_to(&order, &own, std::future::pending(), |_| {}).unwrap();
     let alarms = &played.account.alarm;
@@ -296,4 +288,42 @@ fn is_what_an_own_far_end_never_saw_missing_on_every_topic() {
     assert!(played.pace.late.len() >= 2 * 20);
     let readings = played.account.reading.far_end.as_ref().unwrap();
     assert_eq!(readings.final_values_missing, 2 * 2 * 3);
+}
+
+/// Two processes, one gateway: neither takes the other's client ids away, nor counts its messages.
+#[test]
+fn do_fleets_side_by_side_each_account_for_their_own() {
+    const DEVICES: u64 = 20;
+    const READINGS: u64 = 50;
+    let broker = Broker::start();
+    let text = format!(
+        "[fleet]\nchannels = 3\nreadings_qos = 1\nreport_seconds = 60\n\
+         [[phase]]\nkind = \"flat-out\"\nseconds = 1.5\nreadings = {READINGS}\n"
+    );
+    let play = |first: &str| {
+        let devices = DEVICES.to_string();
+        watched(
+            &text,
+            &broker,
+            &["--devices", &devices, "--first-device", first],
+        )
+    };
+    let [said, other] = std::thread::scope(|scope| {
+        let other = scope.spawn(|| play("20"));
+        [play("0"), other.join().unwrap()]
+    });
+    for said in [said, other] {
+        let account = said.account();
+        assert_balanced(&account);
+        let of = |path: &str| number(&account, path);
+        for path in [
+            "/reading/made",
+            "/reading/acknowledged",
+            "/reading/far_end/arrived",
+        ] {
+            assert_eq!(of(path), DEVICES * READINGS, "{path}: {account:#}");
+        }
+        assert_eq!(of("/run/connections_broken"), 0, "{account:#}");
+        assert!(of("/strangers") <= DEVICES * (READINGS + 1), "{account:#}");
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use firmware_sim::clock::Clock;
 use firmware_sim::fleet;
-use firmware_sim::fleet::stage::{Stage, Tally};
+use firmware_sim::fleet::stage::{DrainMax, Stage, Tally};
 use firmware_sim::ledger::DeviceLedger;
 use firmware_sim::scenario::Scenario;
 use firmware_sim::wire::Protocol;
@@ -94,6 +94,8 @@ fn stage(scenario: Scenario, clock: Clock) -> Stage {
         scenario,
         protocol: Protocol::V5,
         seed: 1,
+        first_device: 0,
+        drain_max: DrainMax::default(),
         first_boot: FIRST_BOOT,
         wall_millis: clock.start_wall_millis(),
         stopped: Cell::new(None),

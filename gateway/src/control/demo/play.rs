@@ -362,7 +362,7 @@ fn arrivals(scenario: &Scenario) -> Arrivals {
         end = end.after(phase.length);
         end
     });
-    Arrivals::new(DEVICES, FIRST_BOOT, ends.collect())
+    Arrivals::new(0..DEVICES, FIRST_BOOT, ends.collect())
 }
 
 fn run(ledgers: &[DeviceLedger], ended: Duration, stopped: bool) -> Run {
