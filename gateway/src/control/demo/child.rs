@@ -1,6 +1,6 @@
 //! The gateway of the demo: this very binary as a child process, so that it can be killed as a real
-//! one is. It ends with the demo, however that ends: its standard input is a pipe that only the demo holds.
-//! A door.
+//! one is. It ends with the demo, however that ends: its standard input is a pipe that only the demo holds. One
+//! byte in it says when to begin. A door.
 
 #![allow(
     clippy::disallowed_methods,
@@ -8,8 +8,8 @@
 )]
 
 use std::fmt;
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -44,11 +44,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it with the configuration in this folder.
+    /// Has it ready with the configuration in this folder, to [`Gateway::begin`].
     ///
     /// # Errors
-    /// Each says what to do. That the gateway itself finds a fault shows later; see [`Gateway::runs`].
-    pub fn start(folder: &Folder) -> Result<Self, ChildError> {
+    /// Each says what to do.
+    pub fn ready(folder: &Folder) -> Result<Self, ChildError> {
         use std::os::unix::process::CommandExt;
         let program = std::env::current_exe().map_err(ChildError::Program)?;
         let log = folder.log().map_err(ChildError::Folder)?;
@@ -69,26 +69,43 @@ impl Gateway {
         })
     }
 
+    /// Lets it begin. That the gateway itself finds a fault shows later; see [`Gateway::runs`].
+    pub fn begin(&mut self) {
+        // A process that is gone hears nothing, which shows later too.
+        if let Some(pipe) = &mut self.process.stdin {
+            let _ = pipe.write_all(&[1]);
+        }
+    }
+
     /// Whether it has not ended.
     pub fn runs(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
 }
 
-/// The child's side: ends this process when the demo is gone, kill -9 included, and removes the demo's
-/// folder, which holds `configuration`. Without a demo that holds the pipe it is gone at once.
+/// The child's side: waits until it may begin, and ends this process when the demo is gone, kill -9 included,
+/// and removes the demo's folder, which holds `configuration`. Without a demo that holds the pipe it is gone at
+/// once.
 ///
 /// # Errors
 /// The system gives no thread.
 pub fn end_with_demo(configuration: PathBuf) -> io::Result<()> {
+    let is_over = || !matches!(io::stdin().lock().read(&mut [0]), Ok(1));
+    if is_over() {
+        end(&configuration);
+    }
     let thread = thread::Builder::new().name("demo-watch".to_owned());
     let watch = thread.spawn(move || {
-        // The demo writes nothing: what comes is the end.
-        let _ = io::stdin().lock().read(&mut [0]);
-        folder::remove_orphan(&configuration);
-        std::process::exit(1);
+        // The demo writes nothing more: what comes is the end.
+        let _ = is_over();
+        end(&configuration);
     });
     watch.map(drop)
+}
+
+fn end(configuration: &Path) -> ! {
+    folder::remove_orphan(configuration);
+    std::process::exit(1);
 }
 
 impl Drop for Gateway {

@@ -139,6 +139,8 @@ struct House<S> {
     show: S,
     cues: VecDeque<(Duration, Cue)>,
     gateway: Option<Gateway>,
+    /// What begins after the kill.
+    next: Option<Gateway>,
     report: Option<Box<Report>>,
     cloud: Cloud,
     gateway_at: SocketAddr,
@@ -157,12 +159,14 @@ impl<S: FnMut(&Figures)> House<S> {
         let written = folder.write_configuration(gateway_at, cloud_at);
         written.map_err(PlayError::Folder)?;
         let cloud = Cloud::start(cloud_at).map_err(PlayError::Cloud)?;
-        let gateway = Gateway::start(&folder).map_err(PlayError::Child)?;
+        let mut gateway = Gateway::ready(&folder).map_err(PlayError::Child)?;
+        gateway.begin();
         Ok(Self {
             story,
             show,
             cues: story.cues().into(),
             gateway: Some(gateway),
+            next: None,
             report: None,
             cloud,
             gateway_at,
@@ -231,12 +235,17 @@ impl<S: FnMut(&Figures)> House<S> {
                 Cue::CloudOff => self.cloud.switch(false),
                 Cue::CloudOn => self.cloud.switch(true),
                 Cue::Kill => {
+                    // It is there before the other ends: whatever happens to the demo, somebody clears away.
+                    let next = Gateway::ready(&self.folder).map_err(PlayError::Child)?;
+                    self.next = Some(next);
                     self.gateway = None;
                     self.report = None;
                 }
                 Cue::Start => {
-                    let gateway = Gateway::start(&self.folder).map_err(PlayError::Child)?;
-                    self.gateway = Some(gateway);
+                    self.gateway = self.next.take();
+                    if let Some(gateway) = &mut self.gateway {
+                        gateway.begin();
+                    }
                 }
             }
         }

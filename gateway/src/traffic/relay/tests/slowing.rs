@@ -135,8 +135,8 @@ fn does_a_sender_of_much_of_the_first_class_wait_for_its_next_turn() {
         world.relay.arrive(lane_end.try_recv().unwrap(), world.now);
         turns.try_take().is_some()
     };
-    assert!(bring(&mut world, 50_000), "a little");
-    assert!(!bring(&mut world, 50_000), "much");
+    assert!(bring(&mut world, 10_000), "a little");
+    assert!(!bring(&mut world, 10_000), "much");
     world.wait(Duration::from_millis(200));
     let sent = world.turn();
     assert!(turns.try_take().is_none());
