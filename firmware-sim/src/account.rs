@@ -154,12 +154,6 @@ impl Account {
         }
     }
 
-    /// Whether an acknowledged alarm is missing at the far end.
-    #[must_use]
-    pub fn lost_alarms(&self) -> bool {
-        self.alarms_lost.is_some_and(|lost| lost > 0)
-    }
-
     /// A figure of all kinds together.
     #[must_use]
     pub fn total(&self, figure: impl Fn(&KindAccount) -> u64) -> u64 {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+use tidegate_device::Kind;
+
 use crate::account::Account;
 use crate::address::Address;
 use crate::progress::Progress;
@@ -32,8 +34,8 @@ const QUIET_LINE_EVERY: Duration = Duration::from_secs(10);
 #[command(
     name = "firmware-sim",
     version,
-    after_help = "Exit codes: 0 the account is printed; 1 an acknowledged alarm is missing at the far end; \
-                  2 the run did not start."
+    after_help = "Exit codes: 0 the account is printed; 1 an acknowledged message of a guaranteed kind (alarms, unless \
+                  --guaranteed says more) is missing at the far end; 2 the run did not start."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -52,7 +54,7 @@ struct RunArgs {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=DEVICES_MAX))]
     devices: u32,
     /// The number of the first device. Fleets that play against one gateway at a time must not share
-    /// numbers: client ids are made of them.
+    /// numbers: client ids are made of them. A watcher counts the others' messages as strangers.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=FIRST_DEVICE_MAX))]
     first_device: u32,
     /// What they go through (TOML; see config/scenarios); without it, the whole story in a minute.
@@ -71,10 +73,23 @@ struct RunArgs {
     /// Print the account as JSON.
     #[arg(long)]
     json: bool,
+    /// With --watch: when nothing new arrived for so many seconds after the end, what is missing is missing.
+    /// Longer than the far end may be out of reach.
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = settle)]
+    settle: Duration,
+    /// What must arrive once it is acknowledged, or the exit code is 1; several with commas between.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        default_value = "alarm"
+    )]
+    guaranteed: Vec<KindArg>,
     /// The seed of all chance; the same seed plays the same run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Play the scenario in so many seconds: each phase keeps its part.
+    /// Play the scenario in so many seconds: each phase keeps its part, rates and counts stay.
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<Duration>,
 }
@@ -87,6 +102,23 @@ enum ProtocolArg {
     V5,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KindArg {
+    Alarm,
+    Report,
+    Reading,
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Alarm => Self::Alarm,
+            KindArg::Report => Self::Report,
+            KindArg::Reading => Self::Reading,
+        }
+    }
+}
+
 impl Cli {
     /// Does what the command line says.
     #[must_use]
@@ -97,7 +129,7 @@ impl Cli {
             play(&order, stop_signal(), progress).map_err(|error| error.to_string())
         });
         match played.and_then(|account| args.print(&account).map(|()| account)) {
-            Ok(account) if account.lost_alarms() => ExitCode::from(1),
+            Ok(account) if args.has_lost(&account) => ExitCode::from(1),
             Ok(_) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("firmware-sim: {error}");
@@ -125,7 +157,17 @@ impl RunArgs {
             },
             watch: self.watch.clone(),
             seed: self.seed,
+            quiet_max: self.settle,
             ..Order::new(self.connect.clone(), self.devices, scenario)
+        })
+    }
+
+    /// Whether a message of a guaranteed kind is missing.
+    fn has_lost(&self, account: &Account) -> bool {
+        let kinds = self.guaranteed.iter();
+        kinds.map(|&kind| account.of(kind.into())).any(|of| {
+            let far_end = of.far_end.as_ref();
+            far_end.is_some_and(|far_end| far_end.missing > 0)
         })
     }
 
@@ -175,6 +217,13 @@ async fn stop_signal() {
     eprintln!("stopping: what is on its way may still arrive, then comes the account");
 }
 
+fn settle(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let seconds = seconds.filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    let seconds = seconds.ok_or_else(|| "0 to 86400 seconds".to_owned())?;
+    Ok(Duration::from_secs_f64(seconds))
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
     if (0.5..=604_800.0).contains(&seconds) {
@@ -206,6 +255,9 @@ mod tests {
             vec!["firmware-sim", "run", "--devices", "0"],
             vec!["firmware-sim", "run", "--devices", "20001"],
             vec!["firmware-sim", "run", "--seconds", "nan"],
+            vec!["firmware-sim", "run", "--settle", "-1"],
+            vec!["firmware-sim", "run", "--first-device", "80000"],
+            vec!["firmware-sim", "run", "--guaranteed", "alarm,all"],
         ] {
             assert_eq!(
                 Cli::try_parse_from(&bad).unwrap_err().exit_code(),

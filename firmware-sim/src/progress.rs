@@ -12,8 +12,6 @@ pub struct Progress {
     pub since_start: Duration,
     /// The kind of the phase that is played.
     pub phase: &'static str,
-    /// The devices are done and gone: what they sent is answered, or never will be.
-    pub delivered: bool,
     /// The fleet.
     pub devices: u32,
     /// Connections that stand.

@@ -4,6 +4,8 @@
     reason = "wires the run: runtime, clock, timers"
 )]
 
+mod ended;
+
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -13,14 +15,13 @@ use std::time::Duration;
 
 use tidegate_device::Tick;
 use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::account::{Account, Run};
 use crate::address::Address;
 use crate::clock::Clock;
 use crate::fleet;
-use crate::fleet::pace::Pace;
-use crate::fleet::stage::{DRAIN_MAX, DrainMax, Stage, Tally};
+use crate::fleet::stage::{DrainMax, Stage, Tally};
 use crate::ledger::DeviceLedger;
 use crate::limits::{self, TooFewFiles};
 use crate::probe::{NoGateway, probe};
@@ -29,9 +30,14 @@ use crate::scenario::Scenario;
 use crate::watch::arrivals::{Arrivals, STARTS_MAX};
 use crate::watch::{FarEnd, Watch, WatchError, WatchOrder};
 use crate::wire::Protocol;
+use ended::sent;
+
+pub use ended::{Ended, OwnFarEnd, Played};
 
 /// When nothing new arrived for so long, what is missing is missing.
 pub const QUIET_MAX: Duration = Duration::from_secs(3);
+/// After a stop somebody sits and waits for the account: what has not arrived by then has not arrived.
+const STOPPED_SETTLE_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What to run.
@@ -52,8 +58,10 @@ pub struct Order {
     pub watch: Option<Address>,
     /// Of all chance.
     pub seed: u64,
-    /// From one word on how it goes to the next.
+    /// From one word on how it goes to the next, a millisecond at least.
     pub progress_every: Duration,
+    /// Where the far end is watched: after how long without an arrival nothing more is expected.
+    pub quiet_max: Duration,
 }
 
 impl Order {
@@ -70,44 +78,9 @@ impl Order {
             watch: None,
             seed: 1,
             progress_every: Duration::from_secs(1),
-        }
-    }
-}
-
-/// A far end of the caller's own.
-#[derive(Clone, Debug)]
-pub struct OwnFarEnd {
-    /// Is told what arrives.
-    pub far_end: FarEnd,
-    /// How long devices go on after the end, or after a stop, to deliver what waits.
-    pub drain_max: Duration,
-    /// How long to wait at most for what is on its way; what comes later has not arrived.
-    pub settle_max: Duration,
-    /// After how long without an arrival nothing more is expected: longer than one large message keeps
-    /// the link.
-    pub quiet_max: Duration,
-}
-
-impl OwnFarEnd {
-    /// One that waits for as long as something comes.
-    #[must_use]
-    pub const fn new(far_end: FarEnd) -> Self {
-        Self {
-            far_end,
-            drain_max: DRAIN_MAX,
-            settle_max: Duration::MAX,
             quiet_max: QUIET_MAX,
         }
     }
-}
-
-/// What a run came to.
-#[derive(Debug)]
-pub struct Played {
-    /// Every message.
-    pub account: Account,
-    /// Whether the fleet kept its time.
-    pub pace: Pace,
 }
 
 /// A run that did not start. All are the operator's to mend; nothing was sent.
@@ -147,7 +120,8 @@ impl fmt::Display for StartError {
     }
 }
 
-/// Plays the order's scenario. `stop` ends it early; `progress` is told how it goes.
+/// Plays the order's scenario and waits for what is on its way to the far end, if it is watched. `stop` ends it
+/// early; `progress` is told how it goes.
 ///
 /// # Errors
 /// When it cannot start.
@@ -160,11 +134,17 @@ pub fn play(
         let watch = watch(order, stage, clock)?;
         Ok(watch.map_or(Watcher::Nobody, Watcher::Client))
     };
-    play_watched(order, DrainMax::default(), watcher, stop, progress).map(|played| played.account)
+    let (running, ledgers) = play_watched(order, DrainMax::default(), watcher, stop, progress)?;
+    let (run, phases) = (running.run(), running.phases());
+    let arrivals = match running.watcher {
+        Watcher::Client(watch) => watch.finish(),
+        _ => None,
+    };
+    Ok(Account::new(run, &ledgers, arrivals.as_ref(), &phases))
 }
 
-/// The same, with a far end of the caller's own that is told what arrives there; the order's `watch` is
-/// not used.
+/// The same with a far end of the caller's own that is told what arrives there, and who waits for it when the
+/// devices are done; the order's `watch` is not used.
 ///
 /// # Errors
 /// When it cannot start.
@@ -173,25 +153,33 @@ pub fn play_to(
     own: &OwnFarEnd,
     stop: impl Future<Output = ()>,
     progress: impl FnMut(&Progress),
-) -> Result<Played, StartError> {
+) -> Result<Ended, StartError> {
     let watcher = |stage: &Stage, clock| {
         own.far_end.begin(clock, no_arrivals(order, stage));
-        Ok(Watcher::Owner(own.clone()))
+        Ok(Watcher::Owner(own.far_end.clone()))
     };
     let drain_max = DrainMax {
         ended: own.drain_max,
         stopped: own.drain_max,
     };
-    play_watched(order, drain_max, watcher, stop, progress)
+    let (running, ledgers) = play_watched(order, drain_max, watcher, stop, progress)?;
+    Ok(Ended {
+        run: running.run(),
+        ledgers,
+        phases: running.phases(),
+        pace: running.stage.tally.pace.borrow().clone(),
+        far_end: own.far_end.clone(),
+    })
 }
 
-fn play_watched(
-    order: &Order,
+/// Until all devices are done, and a far end that the run itself watches has what was sent.
+fn play_watched<'o>(
+    order: &'o Order,
     drain_max: DrainMax,
     watcher: impl FnOnce(&Stage, Clock) -> Result<Watcher, StartError>,
     stop: impl Future<Output = ()>,
     mut progress: impl FnMut(&Progress),
-) -> Result<Played, StartError> {
+) -> Result<(Running<'o>, Vec<DeviceLedger>), StartError> {
     limits::make_room_for(order.devices).map_err(StartError::Files)?;
     let address = resolve(&order.connect)?;
     let client_id = format!("sim-probe-{}", order.first_device);
@@ -221,11 +209,16 @@ fn play_watched(
         let ledgers = running
             .until_done(fleet, stop.as_mut(), &mut progress)
             .await?;
-        running.let_settle(&ledgers, stop, &mut progress).await;
+        if let Watcher::Client(watch) = &running.watcher {
+            let arrived = || watch.arrived();
+            running
+                .let_settle(sent(&ledgers), arrived, stop, &mut progress)
+                .await;
+        }
         Ok(ledgers)
     });
     let ledgers = ledgers.map_err(StartError::Runtime)?;
-    Ok(running.end(&ledgers))
+    Ok((running, ledgers))
 }
 
 fn stage(order: &Order, drain_max: DrainMax, clock: Clock) -> Stage {
@@ -284,7 +277,7 @@ fn resolve(address: &Address) -> Result<std::net::SocketAddr, StartError> {
 enum Watcher {
     Nobody,
     Client(Watch),
-    Owner(OwnFarEnd),
+    Owner(FarEnd),
 }
 
 impl Watcher {
@@ -292,30 +285,7 @@ impl Watcher {
         match self {
             Self::Nobody => None,
             Self::Client(watch) => Some(watch.arrived()),
-            Self::Owner(own) => Some(own.far_end.arrived()),
-        }
-    }
-
-    const fn settle_max(&self) -> Duration {
-        match self {
-            Self::Owner(own) => own.settle_max,
-            _ => Duration::MAX,
-        }
-    }
-
-    const fn quiet_max(&self) -> Duration {
-        match self {
-            Self::Owner(own) => own.quiet_max,
-            _ => QUIET_MAX,
-        }
-    }
-
-    /// Shows `read` what arrived, where somebody looked.
-    fn finish<T>(self, read: impl FnOnce(Option<&Arrivals>) -> T) -> T {
-        match self {
-            Self::Nobody => read(None),
-            Self::Client(watch) => read(watch.finish().as_ref()),
-            Self::Owner(own) => own.far_end.with(read),
+            Self::Owner(far_end) => Some(far_end.arrived()),
         }
     }
 }
@@ -338,15 +308,14 @@ impl Running<'_> {
         progress: &mut impl FnMut(&Progress),
     ) -> io::Result<Vec<DeviceLedger>> {
         let mut fleet = std::pin::pin!(fleet);
-        let mut looks = interval(self.order.progress_every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut tells = self.tells();
         loop {
             tokio::select! {
                 ledgers = &mut fleet => return ledgers,
                 () = &mut stop, if self.stage.stopped.get().is_none() => {
                     self.stage.stopped.set(Some(self.clock.now()));
                 }
-                _ = looks.tick() => {
+                _ = tells.tick() => {
                     self.memory_max.set(self.memory_max.get().max(limits::memory_bytes()));
                     progress(&self.progress(false));
                 }
@@ -367,7 +336,6 @@ impl Running<'_> {
             } else {
                 phase.name
             },
-            delivered,
             devices: self.order.devices,
             up: tally.up.get(),
             sent: tally.sent.get(),
@@ -381,38 +349,48 @@ impl Running<'_> {
     /// Waits for what is on its way to the far end.
     async fn let_settle(
         &self,
-        ledgers: &[DeviceLedger],
+        sent: u64,
+        arrived: impl Fn() -> u64,
         mut stop: Pin<&mut impl Future<Output = ()>>,
         progress: &mut impl FnMut(&Progress),
     ) {
-        progress(&self.progress(true));
-        let arrived_so_far = || self.watcher.arrived().unwrap_or(u64::MAX);
-        let starts = ledgers.iter().flat_map(|ledger| &ledger.starts);
-        let streams = starts.flat_map(|start| &start.streams);
-        let sent: u64 = streams.map(|stream| stream.sent.count()).sum();
+        let settle_max = match self.stage.stopped.get() {
+            Some(_) => STOPPED_SETTLE_MAX,
+            None => Duration::MAX,
+        };
         let begun = self.clock.now();
-        let (mut arrived, mut since) = (arrived_so_far(), begun);
-        while arrived < sent
-            && self.clock.now().since(since) < self.watcher.quiet_max()
-            && self.clock.now().since(begun) < self.watcher.settle_max()
+        let mut seen = (arrived(), begun);
+        let (mut looks, mut tells) = (interval(LOOK_EVERY), self.tells());
+        while seen.0 < sent
+            && self.clock.now().since(seen.1) < self.order.quiet_max
+            && self.clock.now().since(begun) < settle_max
         {
             tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
+                _ = looks.tick() => {}
+                _ = tells.tick() => progress(&self.progress(true)),
                 // After a stop it is done already, and must not be asked again.
                 () = &mut stop, if self.stage.stopped.get().is_none() => return,
             }
-            if arrived_so_far() > arrived {
-                (arrived, since) = (arrived_so_far(), self.clock.now());
+            if arrived() > seen.0 {
+                seen = (arrived(), self.clock.now());
             }
         }
     }
 
-    fn end(self, ledgers: &[DeviceLedger]) -> Played {
+    /// When to tell how it goes.
+    fn tells(&self) -> Interval {
+        let every = self.order.progress_every.max(Duration::from_millis(1));
+        let mut tells = interval(every);
+        tells.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        tells
+    }
+
+    fn run(&self) -> Run {
         let end = self.stage.end();
         let seconds = end.since(Tick::ZERO).as_secs_f64();
         let tally = &self.stage.tally;
         let memory = self.memory_max.get().saturating_sub(self.memory_before);
-        let run = Run {
+        Run {
             devices: self.order.devices,
             protocol: self.order.protocol.name(),
             seed: self.order.seed,
@@ -423,13 +401,11 @@ impl Running<'_> {
             connections_refused: tally.refused.get(),
             connections_broken: tally.broken.get(),
             memory_per_device_bytes: memory / u64::from(self.order.devices.max(1)),
-        };
-        let phases: Vec<_> = self.stage.scenario.phases().map(|p| p.name).collect();
-        Played {
-            pace: tally.pace.borrow().clone(),
-            account: self
-                .watcher
-                .finish(|arrivals| Account::new(run, ledgers, arrivals, &phases)),
         }
+    }
+
+    fn phases(&self) -> Vec<&'static str> {
+        let phases = self.stage.scenario.phases();
+        phases.map(|phase| phase.name).collect()
     }
 }

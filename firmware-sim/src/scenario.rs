@@ -123,7 +123,7 @@ pub enum Act {
     /// left, so that none is superseded in a device. There are no alarms in it.
     FlatOut {
         /// A device that made so many rests until the phase ends.
-        readings_max: u32,
+        readings_max: u64,
     },
     /// All lose power at once and come back at once.
     AllAtOnce {

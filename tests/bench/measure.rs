@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firmware_sim::Kind;
-use firmware_sim::run::{OwnFarEnd, Played, play_to};
+use firmware_sim::run::{Played, play_to};
 use hdrhistogram::Histogram;
 
 use crate::process::{SyscallCounter, own_cpu};
@@ -153,18 +153,16 @@ impl Run<'_> {
     fn play(&self, length: Duration) -> io::Result<Played> {
         let traffic = &self.plan.traffic;
         let tally = Tally::default();
-        let own = OwnFarEnd {
-            settle_max: SETTLE_MAX,
-            quiet_max: match traffic.is_acknowledged() {
-                true => SILENCE_MAX,
-                false => SILENCE_QOS0,
-            },
-            ..OwnFarEnd::new(tally.far_end.clone())
+        let quiet_max = match traffic.is_acknowledged() {
+            true => SILENCE_MAX,
+            false => SILENCE_QOS0,
         };
+        let own = tally.far_end.clone().into();
         let order = traffic.order(self.system.address, length)?;
         self.sink.with_book(|book| *book = tally);
-        play_to(&order, &own, std::future::pending(), |_| {})
-            .map_err(|error| io::Error::other(error.to_string()))
+        let ended = play_to(&order, &own, std::future::pending(), |_| {})
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(ended.settle(SETTLE_MAX, quiet_max))
     }
 }
 

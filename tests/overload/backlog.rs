@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use firmware_sim::run::{Order, OwnFarEnd};
+use firmware_sim::run::Order;
 use firmware_sim::scenario::Scenario;
 use firmware_sim::watch::FarEnd;
 
@@ -40,11 +40,8 @@ impl Backlog {
             scenario: scenario.scaled_to(Duration::from_secs_f64(seconds)),
             ..like.clone()
         };
-        let own = OwnFarEnd {
-            settle_max: Duration::ZERO,
-            ..OwnFarEnd::new(far_end.clone())
-        };
-        let played = play(&order, &own)?;
+        let ended = play(&order, &far_end)?;
+        let account = ended.settle(Duration::ZERO, Duration::ZERO).account;
         std::thread::sleep(COMMITTED);
         sink.with_book(|book| book.far_ends.push(far_end.clone()));
         sink.set_open(true);
@@ -58,7 +55,7 @@ impl Backlog {
         }
         Ok(Self {
             far_end,
-            spooled: played.account.reading.acknowledged + played.account.report.acknowledged,
+            spooled: account.reading.acknowledged + account.report.acknowledged,
             since: opened,
         })
     }

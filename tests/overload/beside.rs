@@ -5,8 +5,7 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use firmware_sim::account::Account;
-use firmware_sim::run::{Order, OwnFarEnd};
+use firmware_sim::run::{Ended, Order};
 use firmware_sim::scenario::Scenario;
 use firmware_sim::watch::FarEnd;
 
@@ -25,7 +24,7 @@ const IMAGE_EVERY: Duration = Duration::from_secs(60);
 const NO_REPORTS: &str = "report_seconds = 86400";
 
 /// A device that plays beside the fleet.
-pub(crate) struct Beside(JoinHandle<io::Result<Account>>);
+pub(crate) struct Beside(JoinHandle<io::Result<Ended>>);
 
 impl Beside {
     /// A client that publishes with QoS 0 as fast as TCP takes it, for so long. Nobody waits for what it sent.
@@ -36,17 +35,12 @@ impl Beside {
              [[phase]]\nkind = \"flat-out\"\nseconds = {}\n",
             load.as_secs_f64()
         );
-        let own = OwnFarEnd {
-            drain_max: Duration::ZERO,
-            settle_max: Duration::ZERO,
-            ..OwnFarEnd::new(FarEnd::default())
-        };
-        Self::start(like, &text, own)
+        Self::start(like, &text, FarEnd::default())
     }
 
-    /// A camera that publishes an image a tenth into the load, and each minute after that. `own` is told what
-    /// arrives.
-    pub(crate) fn camera(like: &Order, load: Duration, own: OwnFarEnd) -> io::Result<Self> {
+    /// A camera that publishes an image a tenth into the load, and each minute after that. `far_end` is
+    /// told what arrives.
+    pub(crate) fn camera(like: &Order, load: Duration, far_end: FarEnd) -> io::Result<Self> {
         let mut text = format!(
             "[fleet]\ntopic = \"large\"\nchannels = 1\nreadings_qos = 1\npayload = \"compact\"\n\
              payload_bytes_min = {IMAGE_BYTES}\n{NO_REPORTS}\nreadings_per_second = 0.0001\n\
@@ -59,10 +53,10 @@ impl Beside {
             text += &format!("[[phase]]\nkind = \"flat-out\"\nseconds = {seconds}\nreadings = 1\n");
             due += IMAGE_EVERY;
         }
-        Self::start(like, &text, own)
+        Self::start(like, &text, far_end)
     }
 
-    fn start(like: &Order, text: &str, own: OwnFarEnd) -> io::Result<Self> {
+    fn start(like: &Order, text: &str, far_end: FarEnd) -> io::Result<Self> {
         let scenario =
             Scenario::read(text).map_err(|faults| io::Error::other(faults.to_string()))?;
         let order = Order {
@@ -73,12 +67,12 @@ impl Beside {
         };
         std::thread::Builder::new()
             .name("beside".to_owned())
-            .spawn(move || play(&order, &own).map(|played| played.account))
+            .spawn(move || play(&order, &far_end))
             .map(Self)
     }
 
-    /// Waits for its end.
-    pub(crate) fn finish(self) -> io::Result<Account> {
+    /// Waits until it is done.
+    pub(crate) fn finish(self) -> io::Result<Ended> {
         let played = self.0.join();
         played.map_err(|_| io::Error::other("a device beside the fleet panicked"))?
     }

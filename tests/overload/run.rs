@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use firmware_sim::Kind;
-use firmware_sim::run::{Order, OwnFarEnd, Played, QUIET_MAX, play_to};
+use firmware_sim::run::{Ended, Order, Played, QUIET_MAX, play_to};
 use firmware_sim::watch::FarEnd;
 
 use crate::backlog::Backlog;
@@ -56,8 +56,9 @@ impl sink::Book for Book {
 }
 
 /// Plays an order to its end; nobody stops it.
-pub(crate) fn play(order: &Order, own: &OwnFarEnd) -> io::Result<Played> {
-    play_to(order, own, std::future::pending(), |_| {})
+pub(crate) fn play(order: &Order, far_end: &FarEnd) -> io::Result<Ended> {
+    let own = far_end.clone().into();
+    play_to(order, &own, std::future::pending(), |_| {})
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
@@ -132,15 +133,16 @@ impl Run<'_> {
             .large
             .then(|| Beside::camera(&order, load, self.far_end()));
         let (flood, camera) = (flood.transpose()?, camera.transpose()?);
-        let own = self.far_end();
-        let played = play(&order, &own)?;
+        let far_end = self.far_end();
+        let played = self.settle(play(&order, &far_end)?);
 
         let drain_max = Duration::from_secs(self.options.drain_seconds);
         let drained = backlog.map(|backlog| backlog.wait(drain_max));
         let flood = flood.map(Beside::finish).transpose()?;
+        let flood = flood.map(|ended| ended.settle(Duration::ZERO, Duration::ZERO).account);
         let flood_sent = flood.map(|account| account.total(|kind| kind.sent));
-        let large = camera.map(Beside::finish).transpose()?;
-        let large = large.as_ref().map(Large::of);
+        let camera = camera.map(Beside::finish).transpose()?;
+        let large = camera.map(|ended| Large::of(&self.settle(ended).account));
         let usage = usage_of(process)?;
         let looks = gauges.finish();
         let sent_again = retransmissions(process)
@@ -153,8 +155,8 @@ impl Run<'_> {
         let large_sent = large.as_ref().map_or(0, |large| large.sent);
         let all_sent = sent + flood_sent.unwrap_or(0) + large_sent;
         Ok(Figures {
-            alarms: Latency::of(Kind::Alarm, &played, &own.far_end),
-            readings: Latency::of(Kind::Reading, &played, &own.far_end),
+            alarms: Latency::of(Kind::Alarm, &played, &far_end),
+            readings: Latency::of(Kind::Reading, &played, &far_end),
             topics: self.case.topics(),
             final_values_missing: far_readings
                 .map(|far| far.final_values_missing)
@@ -189,18 +191,20 @@ impl Run<'_> {
     }
 
     /// One more far end, that the sink tells what arrives.
-    fn far_end(&self) -> OwnFarEnd {
+    fn far_end(&self) -> FarEnd {
         let far_end = FarEnd::default();
         self.sink
             .with_book(|book| book.far_ends.push(far_end.clone()));
-        OwnFarEnd {
-            settle_max: self.case.settle_max,
-            quiet_max: match self.case.large {
-                true => LARGE_TAKES,
-                false => QUIET_MAX,
-            },
-            ..OwnFarEnd::new(far_end)
-        }
+        far_end
+    }
+
+    /// Waits for what is on its way.
+    fn settle(&self, ended: Ended) -> Played {
+        let quiet_max = match self.case.large {
+            true => LARGE_TAKES,
+            false => QUIET_MAX,
+        };
+        ended.settle(self.case.settle_max, quiet_max)
     }
 
     fn order(&self) -> io::Result<Order> {

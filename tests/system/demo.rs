@@ -14,6 +14,14 @@ use crate::wait::{code, run_to_end, signal, wait_until};
 /// The shortest story, and what a busy machine takes to start, settle and end.
 const STORY_MAX: Duration = Duration::from_secs(75);
 
+/// The promise for alarms in the overload act; a build without optimization on a shared machine gets more, and
+/// far less than readings wait there.
+const OVERLOAD_WORST_US: u64 = if cfg!(debug_assertions) {
+    500_000
+} else {
+    50_000
+};
+
 /// The demo, with a folder for temporary files of its own.
 fn demo(arguments: &[&str], folder: &Path) -> Command {
     let mut command = tidegate();
@@ -21,20 +29,24 @@ fn demo(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
-/// Gateways that were started with a file in this folder and still run.
-fn gateways_of(folder: &Path) -> usize {
+/// Gateways that were started with a file in this folder and still run, by their numbers.
+fn gateways_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    lines
-        .filter(|line| String::from_utf8_lossy(line).contains(folder))
-        .count()
+    let mut processes: Vec<_> = fs::read_dir("/proc").unwrap().flatten().collect();
+    processes.retain(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(folder)
+    });
+    let names = processes.iter().map(|process| process.file_name());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
 }
 
 #[track_caller]
 fn nothing_left(folder: &Path) {
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "the folder");
-    assert_eq!(gateways_of(folder), 0, "gateways");
+    assert!(gateways_of(folder).is_empty(), "gateways");
 }
 
 #[test]
@@ -63,6 +75,11 @@ fn is_no_alarm_lost_in_the_whole_story() {
         acts[2]["worst_us"].as_u64().unwrap() > 2_000_000,
         "{acts:?}"
     );
+    let [worst, late] = ["worst_us", "machine_late_us"].map(|name| acts[1][name].as_u64().unwrap());
+    assert!(
+        worst.saturating_sub(late) < OVERLOAD_WORST_US,
+        "in overload: {acts:?}"
+    );
     assert!(account["ledger"][0]["found"].as_i64().unwrap() > 0);
     nothing_left(folder.path());
 }
@@ -77,7 +94,7 @@ fn is_the_account_printed_when_it_is_ended_early() {
         .spawn()
         .unwrap();
     wait_until("the demo starts a gateway", STORY_MAX, || {
-        gateways_of(folder.path()) == 1
+        gateways_of(folder.path()).len() == 1
     });
     // Long enough that something was sent, whatever the machine does; ended earlier it says so.
     std::thread::sleep(Duration::from_secs(5));
@@ -94,21 +111,38 @@ fn is_the_account_printed_when_it_is_ended_early() {
 
 #[test]
 fn does_a_demo_that_is_killed_leave_no_gateway_and_no_folder() {
+    killed_when("its gateway has a spool", |folder| {
+        let mut folders = fs::read_dir(folder).unwrap().flatten();
+        folders.any(|made| made.path().join("state/spool").is_dir())
+    });
+}
+
+#[test]
+fn does_a_demo_that_is_killed_between_two_gateways_leave_no_folder() {
+    let mut first = Vec::new();
+    killed_when("its gateway is killed", move |folder| {
+        let gateways = gateways_of(folder);
+        if first.is_empty() {
+            first.clone_from(&gateways);
+        }
+        !first.is_empty() && gateways.iter().all(|gateway| !first.contains(gateway))
+    });
+}
+
+#[track_caller]
+fn killed_when(what: &str, mut when: impl FnMut(&Path) -> bool) {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = demo(&["--json"], folder.path())
+    let mut child = demo(&["--json", "--seconds", "20"], folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("the demo's gateway has a spool", STORY_MAX, || {
-        let mut folders = fs::read_dir(folder.path()).unwrap().flatten();
-        folders.any(|made| made.path().join("state/spool").is_dir())
-    });
+    wait_until(what, STORY_MAX, || when(folder.path()));
     signal(child.id(), "KILL");
     child.wait().unwrap();
     wait_until("nothing is left", STORY_MAX, || {
-        gateways_of(folder.path()) == 0 && fs::read_dir(folder.path()).unwrap().count() == 0
+        gateways_of(folder.path()).is_empty() && fs::read_dir(folder.path()).unwrap().count() == 0
     });
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::broker::Stop;
 use crate::device::Device;
 use crate::disk_mount::{Kind, Mount};
-use crate::fleet::{Fleet, Plan};
+use crate::fleet::{Fleet, Plan, wait_held};
 use crate::spool_site::{HOME, SpoolSite, say};
 use crate::wait::{SOON, wait_until};
 use crate::wire::Version;
@@ -55,17 +55,9 @@ fn alarm_is_forwarded(site: &mut SpoolSite, number: u32) {
 /// The first level of topics of both guaranteed classes.
 const GUARANTEED: [&str; 2] = ["alarm", "sure"];
 
-/// Each fleet has messages without answer, and gets none.
-#[track_caller]
-fn all_held(fleets: &[Fleet], deadline: Duration) {
-    for fleet in fleets {
-        fleet.wait_held(QUIET, deadline);
-    }
-}
-
 /// Each fleet gets so many more answers.
 #[track_caller]
-fn all_more_answered(fleets: &[Fleet], count: u64) {
+fn all_more_answered(fleets: &mut [Fleet], count: u64) {
     for fleet in fleets {
         fleet.wait_more_answered(count, HOME);
     }
@@ -96,9 +88,9 @@ fn filled_by_the_backlog(kind: Kind) {
     let mut site = site_on(&mount);
     site.outage();
     let plan = |topic| Plan::to(topic).payload_bytes(4_000);
-    let values = site.play(&plan("value").per_second(125).may_lose());
+    let values = site.play(&plan("value").per_second(125));
     let mut fleets = [plan("alarm").per_second(25), plan("sure")].map(|plan| site.play(&plan));
-    all_held(&fleets, 3 * HOME);
+    wait_held(&fleets.each_ref(), QUIET, 3 * HOME);
     assert!(
         site.gateway.runs(),
         "the disk is full, and the gateway ended"
@@ -140,9 +132,9 @@ fn filled_by_a_stranger(kind: Kind) {
     site.outage();
     let plan = |topic| Plan::to(topic).payload_bytes(2_000).per_second(250);
     let mut fleets = GUARANTEED.map(|topic| site.play(&plan(topic)));
-    all_more_answered(&fleets, 250);
+    all_more_answered(&mut fleets, 250);
     let stranger = mount.fill();
-    all_held(&fleets, HOME);
+    wait_held(&fleets.each_ref(), QUIET, HOME);
     assert!(
         site.gateway.runs(),
         "the disk is full, and the gateway ended"
@@ -152,12 +144,12 @@ fn filled_by_a_stranger(kind: Kind) {
     // The uplink's word is enough, disk or no disk.
     site.recover();
     alarm_is_forwarded(&mut site, 0);
-    all_more_answered(&fleets, 500);
+    all_more_answered(&mut fleets, 500);
     site.outage();
-    all_held(&fleets, HOME);
+    wait_held(&fleets.each_ref(), QUIET, HOME);
     drop(stranger);
     // By itself, still in the outage.
-    all_more_answered(&fleets, 500);
+    all_more_answered(&mut fleets, 500);
     for fleet in &mut fleets {
         fleet.wait_all_answered(HOME);
     }
@@ -178,23 +170,23 @@ fn does_a_file_system_that_turns_read_only_cost_nothing_acknowledged() {
     let mut site = site_on(&mount);
     site.outage();
     let mut fleets = GUARANTEED.map(|topic| site.play(&Plan::to(topic).per_second(75)));
-    all_more_answered(&fleets, 250);
+    all_more_answered(&mut fleets, 250);
     if let Err(why) = mount.break_down() {
         say(&format!(
             "SKIPPED: nothing is known of a read-only file system: {why}"
         ));
         return;
     }
-    all_held(&fleets, HOME);
+    wait_held(&fleets.each_ref(), QUIET, HOME);
     assert!(site.gateway.runs(), "the disk broke, and the gateway ended");
     site.gateway
         .wait_for_line_with(&["read-only", "read only", "input/output"], SOON);
     // What cannot be settled on this disk may be sent again after it is repaired, not lost.
     site.recover();
     alarm_is_forwarded(&mut site, 0);
-    all_more_answered(&fleets, 250);
+    all_more_answered(&mut fleets, 250);
     site.outage();
-    all_held(&fleets, HOME);
+    wait_held(&fleets.each_ref(), QUIET, HOME);
     // Only a repair helps, for which the gateway has to let go of its files.
     site.gateway.signal("TERM");
     site.gateway.wait_for_end(SOON);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use firmware_sim::Kind;
 use firmware_sim::account::{Account, KindAccount};
 use firmware_sim::progress::Progress;
-use firmware_sim::run::{Order, OwnFarEnd, Played, play_to};
+use firmware_sim::run::{Ended, Order, OwnFarEnd, Played, play_to};
 use firmware_sim::scenario::Scenario;
 use firmware_sim::watch::FarEnd;
 use firmware_sim::wire::Protocol;
@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// What comes home may take so long without a pause, on a busy machine.
 const QUIET_MAX: Duration = Duration::from_secs(30);
+/// The same where much is superseded on the way and never comes.
+const SUPERSEDED_QUIET_MAX: Duration = Duration::from_secs(5);
 /// Longer than any test: it is the test that ends a fleet.
 const SECONDS: u32 = 86_400;
 
@@ -38,8 +40,7 @@ pub(crate) struct Plan {
     phase: String,
     /// How many messages there will be, if there is an end.
     goal: Option<u64>,
-    protocol: Protocol,
-    quiet_max: Duration,
+    protocol: Option<Protocol>,
 }
 
 impl Plan {
@@ -51,8 +52,7 @@ impl Plan {
             fleet: String::new(),
             phase: "kind = \"flat-out\"".to_owned(),
             goal: None,
-            protocol: Protocol::V5,
-            quiet_max: QUIET_MAX,
+            protocol: None,
         };
         plan.with(&format!("topic = \"{topic}\""))
             .with("channels = 1\nreadings_qos = 1\nwindow = 28")
@@ -77,10 +77,9 @@ impl Plan {
         self.with(&format!("payload_bytes_min = {bytes}"))
     }
 
-    /// So many messages of each device and then no more: its report on itself, which is the first one, and
-    /// readings.
+    /// So many messages of each device and then no more.
     pub(crate) fn messages(mut self, count: u32) -> Self {
-        write!(self.phase, "\nreadings = {}", count - 1).unwrap();
+        write!(self.phase, "\nreadings = {count}").unwrap();
         self.goal = Some(u64::from(count));
         self
     }
@@ -97,21 +96,9 @@ impl Plan {
         self.with(&format!("alarms_per_minute = {count}"))
     }
 
-    /// The devices speak MQTT 3.1.1.
-    pub(crate) fn v311(mut self) -> Self {
-        self.protocol = Protocol::V311;
-        self
-    }
-
-    /// The account does not wait for what is on its way: ask [`Fleet::arrived`] later.
-    pub(crate) fn may_lose(mut self) -> Self {
-        self.quiet_max = Duration::ZERO;
-        self
-    }
-
-    /// Much of it is superseded on the way: it does not take long without an arrival to know that.
-    pub(crate) fn superseded(mut self) -> Self {
-        self.quiet_max = Duration::from_secs(5);
+    /// What the devices speak. Without it, every other fleet of a far end speaks 3.1.1.
+    pub(crate) fn speaking(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
         self
     }
 
@@ -139,7 +126,8 @@ pub(crate) struct Fleet {
     far_end: FarEnd,
     seen: Arc<Mutex<Option<Progress>>>,
     stop: Option<oneshot::Sender<()>>,
-    thread: JoinHandle<Result<Played, String>>,
+    thread: Option<JoinHandle<Result<Ended, String>>>,
+    ended: Option<Ended>,
 }
 
 impl Fleet {
@@ -147,8 +135,13 @@ impl Fleet {
     /// them.
     #[track_caller]
     pub(crate) fn start(port: u16, plan: &Plan, far: &Far) -> Self {
-        let (first_device, far_end) = far.expect(plan.devices);
-        Self::numbered(port, plan, first_device, far_end)
+        let (fleets, first_device, far_end) = far.expect(plan.devices);
+        let protocol = [Protocol::V5, Protocol::V311][fleets % 2];
+        let plan = Plan {
+            protocol: plan.protocol.or(Some(protocol)),
+            ..plan.clone()
+        };
+        Self::numbered(port, &plan, first_device, far_end)
     }
 
     /// The same with devices numbered from `first_device` on, and who tells the far end what arrives is the
@@ -158,14 +151,13 @@ impl Fleet {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
         let order = Order {
             first_device,
-            protocol: plan.protocol,
+            protocol: plan.protocol.unwrap_or(Protocol::V5),
             progress_every: LOOK_EVERY,
             ..Order::new(address, plan.devices, plan.scenario())
         };
         let own = OwnFarEnd {
+            far_end: far_end.clone(),
             drain_max: DRAIN_MAX,
-            quiet_max: plan.quiet_max,
-            ..OwnFarEnd::new(far_end.clone())
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let seen = Arc::new(Mutex::new(None));
@@ -180,7 +172,8 @@ impl Fleet {
             far_end,
             seen,
             stop: Some(stop),
-            thread,
+            thread: Some(thread),
+            ended: None,
         }
     }
 
@@ -208,39 +201,31 @@ impl Fleet {
         self.far_end.arrived()
     }
 
-    #[track_caller]
-    fn wait(&self, what: &str, deadline: Duration, condition: impl Fn() -> bool) {
-        wait_until(what, deadline, || {
-            condition() || {
-                assert!(!self.thread.is_finished(), "the fleet ended by itself");
-                false
-            }
-        });
+    /// Whether all its devices are gone, or never came.
+    fn is_done(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits until so many are answered.
     #[track_caller]
-    pub(crate) fn wait_answered(&self, count: u64, deadline: Duration) {
+    pub(crate) fn wait_answered(&mut self, count: u64, deadline: Duration) {
         let what = format!("{count} messages are answered");
-        self.wait(&what, deadline, || self.answered() >= count);
+        wait_until(&what, deadline, || {
+            self.answered() >= count || self.is_done()
+        });
+        if self.answered() < count {
+            self.end();
+            panic!(
+                "the fleet ended with {} answers of {count}",
+                self.answered()
+            );
+        }
     }
 
     /// Waits until so many more are answered.
     #[track_caller]
-    pub(crate) fn wait_more_answered(&self, count: u64, deadline: Duration) {
+    pub(crate) fn wait_more_answered(&mut self, count: u64, deadline: Duration) {
         self.wait_answered(self.answered() + count, deadline);
-    }
-
-    /// Waits until messages are without answer and none got one for this long.
-    #[track_caller]
-    pub(crate) fn wait_held(&self, quiet: Duration, deadline: Duration) {
-        let mut seen = (0, Instant::now());
-        wait_until("nothing more is answered", deadline, || {
-            if self.answered() != seen.0 || self.unanswered() == 0 {
-                seen = (self.answered(), Instant::now());
-            }
-            seen.1.elapsed() >= quiet
-        });
     }
 
     /// From now on it makes nothing new; what is unanswered is still brought.
@@ -258,25 +243,52 @@ impl Fleet {
             self.wait_answered(goal, deadline);
         }
         self.stop();
-        let delivered = || self.seen(|progress| progress.delivered) == Some(true);
-        wait_until("everything is answered", deadline, delivered);
-        assert_eq!(self.unanswered(), 0, "some are never answered");
+        wait_until("everything is answered", deadline, || self.is_done());
+        let unanswered = self.end().unanswered();
+        assert_eq!(unanswered, 0, "some are never answered");
     }
 
-    /// Waits until all it sent arrived, or nothing more does, and gives the account.
+    /// What it came to, when its devices are gone.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> Played {
+    fn end(&mut self) -> &Ended {
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join().expect("the fleet broke");
+            self.ended = Some(ended.unwrap_or_else(|error| panic!("{error}")));
+        }
+        self.ended.as_ref().unwrap()
+    }
+
+    #[track_caller]
+    fn settle(mut self, quiet_max: Duration) -> Played {
         self.stop();
-        let played = self.thread.join().expect("the fleet broke");
-        played.unwrap_or_else(|error| panic!("{error}"))
+        self.end();
+        let ended = self.ended.take().unwrap();
+        ended.settle(Duration::MAX, quiet_max)
+    }
+
+    /// Its account of what arrived by now. Ends it, if it goes on.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Played {
+        self.settle(Duration::ZERO)
+    }
+
+    /// Waits until everything is answered and has arrived but for what was superseded on the way, and gives the
+    /// account.
+    #[track_caller]
+    pub(crate) fn finish_superseded(mut self, deadline: Duration) -> Account {
+        self.wait_all_answered(deadline);
+        let account = self.settle(SUPERSEDED_QUIET_MAX).account;
+        nothing_strange_arrived(&account);
+        account
     }
 
     /// Waits until everything is answered and has arrived, and gives the account.
     #[track_caller]
     pub(crate) fn finish_at_home(mut self, deadline: Duration) -> Account {
         self.wait_all_answered(deadline);
-        let account = self.finish().account;
-        everything_acknowledged_arrived(&account);
+        let account = self.settle(QUIET_MAX).account;
+        nothing_strange_arrived(&account);
+        everything_arrived(&account);
         account
     }
 
@@ -290,22 +302,59 @@ impl Fleet {
     }
 }
 
-/// Held against what the fleet's own ledgers say, message for message.
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop();
+        if self.thread.is_some() && self.is_done() && !thread::panicking() {
+            self.end();
+        }
+    }
+}
+
+/// Waits until each of the fleets has messages without answer, and none of them got one for this long.
 #[track_caller]
-fn everything_acknowledged_arrived(account: &Account) {
+pub(crate) fn wait_held(fleets: &[&Fleet], quiet: Duration, deadline: Duration) {
+    let answered = || fleets.iter().map(|fleet| fleet.answered()).sum::<u64>();
+    let mut seen = (0, Instant::now());
+    wait_until("nothing more is answered", deadline, || {
+        let waits = |fleet: &&Fleet| fleet.unanswered() > 0 && !fleet.is_done();
+        if answered() != seen.0 || !fleets.iter().all(waits) {
+            seen = (answered(), Instant::now());
+        }
+        seen.1.elapsed() >= quiet
+    });
+}
+
+/// Only what was sent arrived.
+#[track_caller]
+fn nothing_strange_arrived(account: &Account) {
+    assert_eq!(account.strangers, Some(0), "{account}");
+    for kind in Kind::ALL {
+        let of = account.of(kind);
+        let arrived = of.far_end.as_ref().unwrap().arrived;
+        assert!(arrived <= of.sent, "{}: {account}", kind.name());
+    }
+}
+
+/// Held against what the fleet's own ledgers say, message for message: none was refused, and none is missing.
+#[track_caller]
+fn everything_arrived(account: &Account) {
     assert!(account.total(|kind| kind.acknowledged) > 0, "nothing sent");
     for kind in Kind::ALL {
         let KindAccount {
+            sent,
             refused,
-            unanswered,
             far_end,
             ..
         } = account.of(kind);
         let name = kind.name();
         assert_eq!(*refused, 0, "{name}: one was refused");
-        assert_eq!(*unanswered, 0, "{name}: some were never answered");
-        let missing = far_end.as_ref().unwrap().missing;
-        assert_eq!(missing, 0, "{name}: acknowledged and missing: {account}");
+        let far_end = far_end.as_ref().unwrap();
+        assert_eq!(
+            far_end.missing, 0,
+            "{name}: acknowledged and missing: {account}"
+        );
+        assert_eq!(far_end.arrived, *sent, "{name}: {account}");
     }
 }
 

@@ -1,8 +1,9 @@
 //! The real binary against real brokers and real faults.
 //!
 //! The first rooms are what the tests stand on: `broker` runs mosquitto, `gateway` runs `tidegate`,
-//! `proxy` stands between the two and makes faults, `device` sends, `subscriber` is the far end,
-//! `site` puts them together. `fleet` is a fleet of firmware-sim: where there is load, it makes it.
+//! `proxy` stands between the two and makes faults, `subscriber` is the far end, `site` puts them
+//! together. Load is made by `fleet`, which is one of firmware-sim; single messages, each with what is
+//! asked of it, are sent by `device`.
 //! `spool_far` and `spool_site` are far end and site for many messages and several lives of one
 //! gateway, `disk_mount` is a small disk, and `network` a narrow link. The others are the tests, by
 //! what they ask. Everything runs on loopback; each test has its own processes and folders.

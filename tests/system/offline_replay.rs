@@ -212,6 +212,11 @@ fn does_fresh_data_not_wait_for_a_backlog_unless_its_class_is_strict() {
         "fresh data waited"
     );
     assert!(place("old/live") > last("old"), "strict was overtaken");
+    for topic in &topics {
+        let levels = ["late/box/fresh", "fresh", "old"];
+        let known = levels.into_iter().any(|level| is_below(topic, level));
+        assert!(known, "{topic}");
+    }
     let fresh = topics.iter().filter(|sent| is_below(sent, "fresh"));
     assert_eq!(fresh.count(), 1, "backlog under a live topic");
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use firmware_sim::watch::FarEnd;
+use firmware_sim::wire::Protocol;
 
 use crate::broker::{BrokerOptions, Stop};
 use crate::fleet::{Fleet, Plan};
@@ -48,8 +49,8 @@ struct Loaded {
 impl Loaded {
     fn new(site: Site) -> Self {
         let front = Proxy::start(([127, 0, 0, 1], site.port()).into());
-        let plan = |topic| Plan::to(topic).devices(DEVICES).may_lose();
-        let plans = [plan("alarm").v311(), plan("sure")];
+        let plan = |topic| Plan::to(topic).devices(DEVICES);
+        let plans = [plan("alarm").speaking(Protocol::V311), plan("sure")];
         let mut numbers = (0..).step_by(DEVICES as usize);
         let fleets = plans.map(|plan| {
             let first_device = numbers.next().unwrap();
@@ -64,20 +65,19 @@ impl Loaded {
 
     /// Until so many more are answered to each fleet.
     #[track_caller]
-    fn run(&self) {
-        for fleet in &self.fleets {
+    fn run(&mut self) {
+        for fleet in &mut self.fleets {
             fleet.wait_more_answered(BETWEEN, LONG);
         }
     }
 
-    /// Ends the devices, then the gateway; gives how many messages were sent.
+    /// Ends the devices, then the gateway.
     #[track_caller]
-    fn end(&mut self) -> (u64, Ledger) {
+    fn end(&mut self) -> Ledger {
         for fleet in &mut self.fleets {
             fleet.wait_all_answered(LONG);
         }
-        let sent = self.front.sent().len() as u64;
-        (sent, self.site.terminate())
+        self.site.terminate()
     }
 }
 
@@ -112,12 +112,22 @@ fn fault_five_times_over(
         fault(&mut loaded.site);
     }
     loaded.run();
-    let (total, ledger) = loaded.end();
+    let ledger = loaded.end();
+    let total = loaded.front.sent().len() as u64;
     for counter in ["received", "delivered"] {
         let counted = ledger.count("critical", counter) + ledger.count("sure", counter);
         assert_eq!(counted, total, "{counter} against what the devices sent");
     }
-    let Loaded { site, front, .. } = loaded;
+    let Loaded {
+        site,
+        front,
+        fleets,
+    } = loaded;
+    for fleet in fleets {
+        let account = fleet.finish().account;
+        assert_eq!(account.total(|kind| kind.refused), 0, "{account}");
+        assert_eq!(account.total(|kind| kind.resent), 0, "{account}");
+    }
     nothing_is_credited_to_another(&front, &site.proxy);
     nothing_overtakes(&front, &site.proxy);
     repeats_are_bounded(&site.proxy);

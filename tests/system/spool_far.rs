@@ -167,14 +167,15 @@ impl Far {
         self.tally.lock().unwrap()
     }
 
-    /// From now on the messages of so many devices more are told to a far end of their own. Gives the number
-    /// of the first one.
-    pub(crate) fn expect(&self, devices: u32) -> (u32, FarEnd) {
+    /// From now on the messages of so many devices more are told to a far end of their own. Gives how many
+    /// fleets there were before, and the number of the first device.
+    pub(crate) fn expect(&self, devices: u32) -> (usize, u32, FarEnd) {
         let mut tally = self.tally();
+        let fleets = tally.fleets.len();
         let first = tally.fleets.last().map_or(0, |(numbers, _)| numbers.end);
         let far_end = FarEnd::default();
         tally.fleets.push((first..first + devices, far_end.clone()));
-        (first, far_end)
+        (fleets, first, far_end)
     }
 
     /// Nothing came that must never come.

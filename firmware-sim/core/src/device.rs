@@ -20,7 +20,7 @@ pub struct Settings<'a> {
     pub channels: &'a [Channel],
     /// How it sends.
     pub outbox: OutboxSettings,
-    /// From one report on itself to the next.
+    /// From the start to the first report on itself, and from one to the next.
     pub report_period: Duration,
     /// When it starts: the first samples and the first try to connect are due.
     pub start: Tick,
@@ -48,7 +48,7 @@ impl Device {
             outbox: Outbox::new(settings.outbox, settings.seed, settings.start),
             boot: settings.boot,
             report_period: settings.report_period.max(Duration::from_millis(1)),
-            report_due: settings.start,
+            report_due: settings.start.after(settings.report_period),
             report_seq: 0,
         }
     }

@@ -172,6 +172,9 @@ impl Socket {
         };
         if !self.pending.is_empty() {
             let taken = try_write(stream, &self.pending)?;
+            if taken > 0 {
+                self.pending_since = now;
+            }
             self.pending.drain(..taken);
             if self.pending.is_empty() {
                 // A device holds no buffer that it does not need.

@@ -28,7 +28,7 @@ pub(super) struct Powered {
     /// The channel that is sampled next where no timer says so.
     pub(super) next_channel: u8,
     /// Readings that it made without its timer in this phase.
-    pub(super) flat_out_made: u32,
+    pub(super) flat_out_made: u64,
 }
 
 /// What a device has around it in a turn.
@@ -81,7 +81,7 @@ impl Powered {
     pub(super) fn flat_out(
         &mut self,
         now: Tick,
-        readings_max: u32,
+        readings_max: u64,
         around: &mut Around<'_>,
     ) -> (Link, Tick) {
         self.device.report(now);

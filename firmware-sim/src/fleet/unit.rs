@@ -46,7 +46,7 @@ pub struct Unit {
 struct Standing {
     until: Tick,
     network: bool,
-    flat_out: Option<u32>,
+    flat_out: Option<u64>,
     caught_up: bool,
 }
 

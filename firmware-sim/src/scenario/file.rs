@@ -209,12 +209,12 @@ impl Check<'_> {
                 factor: factor(self, 1_000.0),
             },
             Kind::FlatOut => Act::FlatOut {
-                readings_max: self.integer(
-                    file.readings.as_ref(),
-                    "readings",
-                    1..=SEQ_MAX,
-                    SEQ_MAX,
-                ),
+                readings_max: match &file.readings {
+                    None => u64::MAX,
+                    given => self
+                        .integer(given.as_ref(), "readings", 1..=SEQ_MAX, 1)
+                        .into(),
+                },
             },
             Kind::AllAtOnce => Act::AllAtOnce {
                 off: pause(self, &file.off_seconds, "off_seconds", 1.0),

@@ -21,7 +21,7 @@ pub struct Orders {
     pub alarms_per_minute: f64,
     /// How many readings it makes as fast as its connection takes them, and not by its timer; by its timer
     /// without it.
-    pub flat_out: Option<u32>,
+    pub flat_out: Option<u64>,
     /// Whether its network lets anything through.
     pub network: bool,
     /// Whether it has power.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Command;
 use std::time::Duration;
 
-use firmware_sim::run::{Order, OwnFarEnd, play_to};
+use firmware_sim::run::{Order, play_to};
 use firmware_sim::scenario::Scenario;
 use firmware_sim::watch::FarEnd;
 use serde_json::Value;
@@ -276,11 +276,9 @@ fn is_what_an_own_far_end_never_saw_missing_on_every_topic() {
                 [[phase]]\nkind = \"steady\"\nseconds = 1.5\n";
     let address = broker.address().parse().unwrap();
     let order = Order::new(address, 2, Scenario::read(text).unwrap());
-    let own = OwnFarEnd {
-        settle_max: Duration::ZERO,
-        ..OwnFarEnd::new(FarEnd::default())
-    };
-    let played = play_to(&order, &own, std::future::pending(), |_| {}).unwrap();
+    let own = FarEnd::default().into();
+    let ended = play_to(&order, &own, std::future::pending(), |_| {}).unwrap();
+    let played = ended.settle(Duration::ZERO, Duration::ZERO);
     let alarms = &played.account.alarm;
     assert!(alarms.acknowledged > 0, "{alarms:?}");
     assert_eq!(played.account.alarms_lost, Some(alarms.acknowledged));
@@ -298,7 +296,8 @@ fn do_fleets_side_by_side_each_account_for_their_own() {
     let broker = Broker::start();
     let text = format!(
         "[fleet]\nchannels = 3\nreadings_qos = 1\nreport_seconds = 60\n\
-         [[phase]]\nkind = \"flat-out\"\nseconds = 1.5\nreadings = {READINGS}\n"
+         [[phase]]\nkind = \"flat-out\"\nseconds = 1\nreadings = {READINGS}\n\
+         [[phase]]\nkind = \"steady\"\nseconds = 3\nreadings_per_second = 10\n"
     );
     let play = |first: &str| {
         let devices = DEVICES.to_string();
@@ -312,18 +311,30 @@ fn do_fleets_side_by_side_each_account_for_their_own() {
         let other = scope.spawn(|| play("20"));
         [play("0"), other.join().unwrap()]
     });
-    for said in [said, other] {
-        let account = said.account();
-        assert_balanced(&account);
-        let of = |path: &str| number(&account, path);
-        for path in [
-            "/reading/made",
-            "/reading/acknowledged",
-            "/reading/far_end/arrived",
-        ] {
-            assert_eq!(of(path), DEVICES * READINGS, "{path}: {account:#}");
+    let accounts = [said, other].map(|said| said.account());
+    for account in &accounts {
+        assert_balanced(account);
+        let of = |path: &str| number(account, path);
+        let sent = of("/reading/sent");
+        assert!(sent > DEVICES * READINGS, "{account:#}");
+        for path in ["/reading/acknowledged", "/reading/far_end/arrived"] {
+            assert_eq!(of(path), sent, "{path}: {account:#}");
         }
         assert_eq!(of("/run/connections_broken"), 0, "{account:#}");
-        assert!(of("/strangers") <= DEVICES * (READINGS + 1), "{account:#}");
+    }
+    let strangers = accounts
+        .each_ref()
+        .map(|account| number(account, "/strangers"));
+    assert!(strangers.iter().sum::<u64>() > 0, "they did not meet");
+}
+
+#[test]
+fn does_a_device_that_made_its_readings_rest() {
+    let broker = Broker::start();
+    let text = "[fleet]\nchannels = 3\nreadings_qos = 1\n[[phase]]\nkind = \"flat-out\"\nseconds = 1\n\
+                readings = 50\n[[phase]]\nkind = \"flat-out\"\nseconds = 0.5\nreadings = 7\n";
+    let account = watched(text, &broker, &["--devices", "10"]).account();
+    for path in ["/reading/made", "/reading/far_end/arrived"] {
+        assert_eq!(number(&account, path), 10 * 57, "{path}: {account:#}");
     }
 }

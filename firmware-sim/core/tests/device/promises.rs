@@ -58,6 +58,11 @@ fn assert_accounted(device: &Device) {
     }
 }
 
+fn waiting_alarms(device: &Device) -> u64 {
+    let waiting = device.waiting();
+    waiting.filter(|m| m.kind() == Kind::Alarm).count() as u64
+}
+
 /// Runs a history; gives the device and what the far end saw, after all of it could be delivered.
 fn run(events: &[Event], readings_confirmed: bool) -> (Device, FarEnd) {
     let channels = [Channel {
@@ -71,9 +76,15 @@ fn run(events: &[Event], readings_confirmed: bool) -> (Device, FarEnd) {
         match event {
             Event::Sample { millis, alarm } => {
                 now = now.after(Duration::from_millis(millis));
+                let (before, waited) = (device.counts().alarm, waiting_alarms(&device));
                 far_end::sample(&mut device, now, |_| {
                     Value(if alarm { 90_000 } else { 20_000 })
                 });
+                let after = device.counts().alarm;
+                // Nothing leaves meanwhile: just what finds no room is dropped.
+                let room = ALARMS_MAX as u64 - waited;
+                let beyond = (after.made - before.made).saturating_sub(room);
+                assert_eq!(after.dropped - before.dropped, beyond, "{waited} waited");
             }
             Event::Turn { answers } => far_end.turn(&mut device, now, answers),
             Event::Break => far_end.break_link(&mut device, now),
